@@ -58,10 +58,6 @@ class DemoPool:
         :raises OSError: a request failed, or was given up.
         """
         began = monotonic()
-        present = self.state()
-        if max_sockets < present['max_sockets'] and not present['active']:
-            # a lower limit does not close idle connections
-            self._agent.destroy()
         self._agent.max_sockets = max_sockets
         requests: list[http.ClientRequest] = []
 

@@ -239,8 +239,9 @@ class Agent:
         pool = self._pool
         pool.max_sockets = self.max_sockets
         pool.max_total_sockets = self.max_total_sockets
-        pool.max_free_sockets = self.max_free_sockets
-        pool.max_total_free_sockets = self.max_total_free_sockets
+        # a connection above a limit that was lowered is not kept
+        pool.max_free_sockets = min(self.max_free_sockets, self.max_sockets)
+        pool.max_total_free_sockets = min(self.max_total_free_sockets, self.max_total_sockets)
         pool.keep_alive = self.keep_alive
         pool.lifo = self.scheduling == 'lifo'
         self._idle_limit = self.timeout

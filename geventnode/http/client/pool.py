@@ -86,7 +86,7 @@ class Pool(Generic[Request, Connection]):
     def __init__(self) -> None:
         self.max_sockets: float = inf
         self.max_total_sockets: float = inf
-        self.max_free_sockets: int = 256
+        self.max_free_sockets: float = 256
         self.max_total_free_sockets: float = inf
         self.keep_alive = False
         self.lifo = True
@@ -206,8 +206,11 @@ class Pool(Generic[Request, Connection]):
 
         The pool counts it as applied.
         """
+        idle = bucket.idle
+        if idle and (bucket.size > self.max_sockets or self.total > self.max_total_sockets):
+            # a limit was lowered
+            return self._close(bucket)
         if not bucket.queue:
-            idle = bucket.idle
             if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
                 return self._close(bucket)
             return self.close_idle() if self.idle > self.max_total_free_sockets else None

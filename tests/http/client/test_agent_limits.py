@@ -53,6 +53,29 @@ def test_max_sockets_can_be_changed_at_any_time(origin: MakeOrigin, agent: Any) 
     }
 
 
+@pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
+def test_lowered_limit_applies_to_connections_that_exist(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    """Idle ones are closed at once, active ones when they are no longer needed."""
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        for _ in range(6):
+            peer.request()
+            go_on.wait()
+            peer.send(HELLO)
+
+    pool, server = agent(max_sockets=4, keep_alive=True), origin(script)
+    requests = [http.get(server.url, agent=pool) for _ in range(4)]
+    setattr(pool, limit, 2)
+    requests += [http.get(server.url, agent=pool) for _ in range(2)]
+    assert (pool.statistics()['active'], pool.statistics()['queued']) == (4, 2)
+    go_on.set()
+    assert [request.get_response().read() for request in requests] == [b'hello'] * 6
+    assert (pool.statistics()['active'], pool.statistics()['idle']) == (0, 2)
+    setattr(pool, limit, 1)
+    assert pool.statistics()['idle'] == 1
+
+
 def test_waits_are_counted(origin: MakeOrigin, agent: Any) -> None:
     """During the wait and after it; a request that does not wait is not counted."""
     go_on = Event()

@@ -110,6 +110,22 @@ def test_idle_connections_are_limited() -> None:
     assert played.pool.total == 2
 
 
+@pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
+def test_lowered_limit_closes_idle_connections(limit: str) -> None:
+    """The remaining connection serves the requests that wait."""
+    played = Played(keep_alive=True)
+    for request in 'abc':
+        played.ask(request)
+    played.done('a')
+    played.done('b')
+    setattr(played.pool, limit, 1)
+    played.ask('d')
+    assert played.log[-2:] == [('close', 1), ('close', 2)]
+    assert played.serving == {'c': 3}
+    played.done('c')
+    assert played.serving == {'d': 3}
+
+
 def test_idle_connection_is_closed_for_a_request_that_needs_a_new_one() -> None:
     played = Played(keep_alive=True, max_sockets=1)
     played.ask('a')
