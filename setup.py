@@ -12,10 +12,10 @@ VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'geventnode' / '__init__.
 
 
 def description() -> str:
-    """Return the README without its picture and its links to other files, which the package index cannot show."""
+    """Return the README for the package index, which cannot show other files: without the picture, links as names."""
     text = (HERE / 'README.md').read_text('utf-8')
     text = re.sub(r'<picture>.*?</picture>\n\n', '', text, flags=re.DOTALL)
-    return re.sub(r'\[([^]]+)\]\((?!https?://)[^)]+\)', r'\1', text)
+    return re.sub(r'\[([^]]+)\]\((?!https?://)([^)]+)\)', r'\1 (`\2`)', text)
 
 
 setup(
