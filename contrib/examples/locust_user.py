@@ -35,11 +35,11 @@ _BODY_FIELDS = frozenset(('content-length', 'content-type', 'content-encoding', 
 _CREDENTIALS = frozenset(('authorization', 'cookie'))
 
 
-class TooManyRedirects(LocustError):  # type: ignore[misc]  # locust has no types in the environment of the checks
+class TooManyRedirects(LocustError):
     """A response redirects once more than ``max_redirects``."""
 
 
-class AgentUser(User):  # type: ignore[misc]  # as above
+class AgentUser(User):
     """A Locust user with an :class:`AgentSession` as ``client``.
 
     Each user has connections of its own, as a browser has.

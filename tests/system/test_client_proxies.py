@@ -214,6 +214,33 @@ def test_squid_over_tls(
     assert '407' in str(refused(pool, f'https://localhost:{squid[1]}', origins[1], proxy_tls={'ca': certificates.ca}))
 
 
+def test_requests_through_squid_over_tls(
+    monkeypatch: pytest.MonkeyPatch, origins: tuple[int, int], squid: tuple[int, int], certificates: Certificates
+) -> None:
+    """For both kinds of URLs; tunnels are TLS within TLS."""
+    for name in ('NO_PROXY', 'no_proxy', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'):
+        monkeypatch.delenv(name, raising=False)
+    url = f'https://user:secret@localhost:{squid[1]}'
+    with requests.Session() as session:
+        session.verify, session.proxies = certificates.ca, {'http': url, 'https': url}
+        adapter = AgentAdapter()
+        session.mount('http://', adapter)
+        session.mount('https://', adapter)
+        body = b'x' * 300000
+        for _ in range(2):
+            response = session.post(f'http://localhost:{origins[0]}/a', data=body)
+            assert response.text == f'POST /a localhost:{origins[0]} [] 300000'
+            response = session.post(f'https://localhost:{origins[1]}/a', data=body)
+            assert response.text == f'POST /a localhost:{origins[1]} [] 300000'
+        assert [adapter.poolmanager.agents.get(secure).statistics()['opened'] for secure in (False, True)] == [0, 2]
+        wrong = url.replace('secret', 'wrong')
+        with pytest.raises(requests.exceptions.ProxyError, match='407') as caught:
+            session.get(f'https://localhost:{origins[1]}/', proxies={'https': wrong})
+        assert 'wrong' not in str(caught.value)
+        with pytest.raises(requests.exceptions.ProxyError, match='certificate'):
+            session.get(f'https://localhost:{origins[1]}/', verify=certificates.self_signed)
+
+
 def test_tinyproxy(pool: MakePool, agent: Any, origins: tuple[int, int], tinyproxy: int) -> None:
     url = f'http://user:secret@127.0.0.1:{tinyproxy}'
     plain, tls = origins
