@@ -114,7 +114,7 @@ def emulation_reset(page: Browser) -> Iterator[None]:
 
 @pytest.mark.usefixtures('emulation_reset')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [360, 412, 1200])
+@pytest.mark.parametrize('width', [320, 360, 412, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
     page.set_appearance(width, 800, scheme)
