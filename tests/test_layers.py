@@ -643,8 +643,8 @@ OFFERED: dict[str, tuple[str, str]] = {
     ),
 }
 
-#: Documented names with an underscore: those of named tuples, and of ``sys``; and the keys of OpenTelemetry's context
-#: that all of its instrumentations import.
+#: Documented names with an underscore: those of named tuples, and of ``sys``; the keys of OpenTelemetry's context that
+#: all of its instrumentations import; and the thread-locals of gunicorn's dirty clients, which have no public name.
 DOCUMENTED = {
     '_SUPPRESS_HTTP_INSTRUMENTATION_KEY',
     '_SUPPRESS_INSTRUMENTATION_KEY',
@@ -653,6 +653,7 @@ DOCUMENTED = {
     '_getframe',
     '_make',
     '_replace',
+    '_thread_local',
 }
 
 

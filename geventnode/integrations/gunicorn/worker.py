@@ -16,6 +16,7 @@ import mmap
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -104,11 +105,23 @@ def _make_arbiter_cooperative(arbiter: Any) -> None:
         gevent.os.fork_and_watch(fork=lambda pid=pid: pid)
 
 
+def _separate_dirty_clients() -> None:
+    """Give each greenlet its own connections to gunicorn's dirty workers.
+
+    With ``dirty_apps`` (gunicorn 25 and later), the master imports these modules before the standard library is
+    patched. All greenlets of a worker would share one connection: one call at a time, and mixed replies of streams.
+    """
+    for name in ('gunicorn.dirty.client', 'gunicorn.dirty.stash'):
+        module: Any = sys.modules.get(name)
+        if module is not None:
+            module._thread_local = threading.local()
+
+
 def _log_patch_warnings(log: Any, messages: list[str]) -> None:
     for message in messages:
         log.warning(
             '%s A module was imported before the standard library was patched: check the imports of the '
-            'configuration file.',
+            'configuration file, and of the modules in dirty_apps.',
             message,
         )
     messages.clear()
@@ -200,6 +213,7 @@ class Worker(BaseWorker):
         for number in (signal.SIGQUIT, signal.SIGINT):
             signal.signal(number, self.handle_quit)
         messages = _patch()
+        _separate_dirty_clients()
         gevent.reinit()
         self._wakeup = Event()
         self._heartbeat = min(HEARTBEAT, self.timeout or HEARTBEAT)

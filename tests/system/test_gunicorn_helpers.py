@@ -1,0 +1,197 @@
+"""gunicorn's dirty workers and its control socket, with this worker, alone and with preloading.
+
+The dirty workers are processes of gunicorn's for actions that block: web workers call them through a Unix socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gevent import get_hub
+
+from tests.system.frameworks import Gate
+from tests.system.gunicorns import Gunicorn
+from tests.system.running import PATIENCE
+
+pytest.importorskip('gunicorn.dirty', reason='gunicorn has dirty workers from 25.0 on')
+pytest.importorskip('gunicorn.ctl', reason='gunicorn has a control socket from 25.1 on')
+
+#: Log lines of gunicorn.
+LISTENING = r'Dirty worker (\d+) listening'
+CONTROLLED = 'Control socket listening'
+
+preloaded_or_not = pytest.mark.parametrize('preload', [True, False], ids=['preloaded', 'loaded'])
+
+
+class Site:
+    """An application under gunicorn that calls dirty workers."""
+
+    def __init__(self, gunicorn: Gunicorn, gate: Gate, directory: Path) -> None:
+        self.gunicorn = gunicorn
+        self.gate = gate
+        self.directory = directory
+
+    def call(self, path: str) -> Any:
+        """Return the result of a call. Waits in a real thread, as in another program."""
+        return self.begin(path).get()
+
+    def begin(self, path: str) -> Any:
+        """Begin a call, and return its future result."""
+        return get_hub().threadpool.spawn(self._call, path)
+
+    def _call(self, path: str) -> Any:
+        status, body = self.gunicorn.ask(path)
+        assert status == 200, body
+        return body if path.startswith('/stream') else json.loads(body)
+
+    def control(self, command: str) -> Any:
+        """Run ``gunicornc``, and return its result."""
+        ran = subprocess.run(
+            [sys.executable, '-m', 'gunicorn.ctl.cli', '-s', self.directory / 'control', '-j', '-c', command],
+            check=False,
+            text=True,
+            capture_output=True,
+            timeout=PATIENCE,
+            env={**os.environ, 'HOME': str(self.directory)},
+        )
+        assert ran.returncode == 0, f'{command}\n{ran.stdout}{ran.stderr}'
+        return json.loads(ran.stdout)
+
+
+@contextlib.contextmanager
+def site(directory: Path, preload: bool, settings: str = '', **options: Any) -> Iterator[Site]:
+    """Run gunicorn with two dirty workers, and wait until they listen."""
+    (directory / 'version').write_text('1')
+    configuration = (
+        f'preload_app = {preload}\ndirty_apps = ["heavy:Heavy"]\ndirty_workers = 2\ndirty_graceful_timeout = 5\n'
+        f'control_socket_disable = False\ncontrol_socket = {str(directory / "control")!r}\n{settings}'
+    )
+    with contextlib.closing(Gate()) as gate:
+        env = {'GATE': str(gate.port), 'DIRECTORY': str(directory), 'TMPDIR': str(directory)}
+        with Gunicorn(directory, 'dirtied:application', configuration, env=env, **options) as gunicorn:
+            gunicorn.wait_for_each(f'{LISTENING} on .*worker-1', f'{LISTENING} on .*worker-2', CONTROLLED)
+            yield Site(gunicorn, gate, directory)
+
+
+# -- dirty workers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module', params=[True, False], ids=['preloaded', 'loaded'])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An application with one web worker, for several tests."""
+    with site(tmp_path_factory.mktemp('shared'), request.param) as made:
+        yield made
+
+
+def test_calls_run_in_other_processes(shared: Site) -> None:
+    """Both dirty workers are used, in turns; errors reach the caller, and the next call succeeds."""
+    first, second, third = (shared.call('/identify') for _ in range(3))
+    assert first != second
+    assert first == third
+    assert shared.call('/pid') not in (first[0], second[0], shared.gunicorn.process.pid)
+    assert shared.call('/fail').startswith('DirtyAppError: on purpose')
+    assert shared.call('/identify') in (first, second)
+
+
+def test_calls_of_two_requests_overlap(shared: Site) -> None:
+    """Each request has its own connection to the dirty workers, and other requests are served meanwhile."""
+    calls = [shared.begin('/wait?a'), shared.begin('/wait?b')]
+    shared.gate.wait_for('a')
+    shared.gate.wait_for('b')
+    assert shared.call('/put?value') is None
+    shared.gate.open('b')
+    assert calls[1].get() == 'b'
+    shared.gate.open('a')
+    assert calls[0].get() == 'a'
+
+
+def test_streams_of_two_requests(shared: Site) -> None:
+    """They do not mix, with each other or with a call in between."""
+    streams = [shared.begin('/stream?c'), shared.begin('/stream?d')]
+    shared.gate.wait_for('c')
+    shared.gate.wait_for('d')
+    assert shared.call('/put?value') is None
+    assert shared.call('/get') == 'value'
+    shared.gate.open('c')
+    assert streams[0].get() == 'c1 c2 c3 '
+    shared.gate.open('d')
+    assert streams[1].get() == 'd1 d2 d3 '
+
+
+def test_a_call_that_is_interrupted(shared: Site) -> None:
+    """A closed client has no reply of an earlier call."""
+    called = shared.begin('/interrupted?e')
+    shared.gate.wait_for('e')
+    shared.gate.open('e')
+    assert len(called.get()) == 3
+
+
+def test_the_shared_tables(shared: Site) -> None:
+    """Web workers and dirty workers use the same ones."""
+    assert shared.call('/put?written') is None
+    assert {shared.call('/recall') for _ in range(2)} == {'written'}
+
+
+@preloaded_or_not
+def test_a_dirty_worker_that_was_killed(tmp_path: Path, preload: bool) -> None:
+    """It is replaced, and calls succeed. SIGTERM ends all processes, and no file is left."""
+    with site(tmp_path, preload) as made:
+        pid, _, _ = made.call('/identify')
+        os.kill(pid, signal.SIGKILL)
+        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
+        pids = {made.call('/identify')[0] for _ in range(2)}
+        assert pid not in pids
+        made.gunicorn.signal(signal.SIGTERM)
+        made.gunicorn.finish()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not [path for path in tmp_path.rglob('*') if path.is_socket()]
+
+
+# -- the control socket -----------------------------------------------------------------------------------------------
+
+
+@preloaded_or_not
+def test_every_command(tmp_path: Path, preload: bool) -> None:
+    """``gunicornc`` shows and changes web workers and dirty workers, reloads, and stops."""
+    with site(tmp_path, preload) as made:
+        pid = made.call('/pid')
+        shown = made.control('show all')
+        assert [each['pid'] for each in shown['web_workers']] == [pid]
+        assert {each['pid'] for each in shown['dirty_workers']} == {made.call('/identify')[0] for _ in range(2)}
+        (worker,) = made.control('show workers')['workers']
+        assert (worker['last_heartbeat'] < PATIENCE, worker['booted']) == (True, False)
+        assert made.control('show dirty')['enabled']
+        assert made.control('show config')['worker_class']
+        assert made.control('show stats')['workers_current'] == 1
+        assert made.control('show listeners')['count'] == 1
+        made.control('dirty add 1')
+        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
+        made.control('dirty remove 1')
+        made.gunicorn.wait_for('Dirty worker exited')
+        made.control('worker add 1')
+        second = int(made.gunicorn.wait_for(r'Booting worker with pid: (\d+)')[1])
+        made.gunicorn.wait_for(CONTROLLED)
+        made.control('worker remove 1')
+        made.gunicorn.wait_for(rf'Worker exiting \(pid: {pid}\)')
+        while made.call('/pid') != second:
+            pass
+        made.control('reopen')
+        made.gunicorn.wait_for('Handling signal: usr1')
+        made.control('reload')
+        third = int(made.gunicorn.wait_for(r'Booting worker with pid: (\d+)')[1])
+        made.gunicorn.wait_for(rf'Worker exiting \(pid: {second}\)')
+        while made.call('/pid') != third:
+            pass
+        made.control('shutdown')
+        made.gunicorn.finish()
