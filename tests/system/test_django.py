@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import struct
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.code_blocks import BLOCKS
 from tests.servers import Client, get, post
 from tests.system.frameworks import LARGE, Framework, Gate, framework, large_file, sha256
-from tests.system.running import Served
+from tests.system.running import APPS, PATIENCE, Served
 
 pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
+websocket = pytest.importorskip('websocket', reason='websocket-client is not installed; it is in the extra "test"')
 
 site = framework('django_site:application')
 
@@ -110,6 +117,52 @@ def test_a_session(site: Framework, tmp_path: Path) -> None:
     assert site.curl('/user') == 'no name'
     assert site.curl('/logout', *jar) == 'gone'
     assert site.curl('/user', *jar) == 'no name'
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def websocket_of(site: Framework) -> Iterator[Any]:
+    """Yield a WebSocket of the view ``echo``, by the client of another library."""
+    client = websocket.WebSocket(enable_multithread=False)
+    client.connect(f'ws://127.0.0.1:{site.port}/echo', timeout=PATIENCE)
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+def test_a_websocket(site: Framework) -> None:
+    """The example of the documentation: messages return, the limit applies, and a disconnect is not logged."""
+    before = site.gate.said('finished')
+    with websocket_of(site) as client:
+        for message in 'ä', b'\0\xff':
+            client.send(message, 2 if isinstance(message, bytes) else 1)
+            assert client.recv() == message
+        client.send('x' * 4097)
+        assert client.recv_data_frame()[1].data[:2] == (1009).to_bytes(2, 'big')
+    for resets in False, True:
+        with websocket_of(site) as client:
+            client.send('last')
+            assert client.recv() == 'last'
+            if resets:
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    with websocket_of(site) as client:
+        client.send_close(1000)
+        assert client.recv_data_frame(control_frame=True)[1].data[:2] == (1000).to_bytes(2, 'big')
+    assert site.get('/echo').status == 400
+    # five requests have ended, and Django has logged their errors
+    site.gate.wait_for('finished', before + 4)
+    assert 'WebSocketClosed' not in site.logged()
+    assert 'MessageTooBig' not in site.logged()
+
+
+def test_the_example_of_a_websocket() -> None:
+    """The view is that of the documentation."""
+    (source,) = (block.source for block in BLOCKS if "request.META.get('geventnode.websocket')" in block.source)
+    view = source[source.index('def echo') :]
+    assert textwrap.dedent(view).strip() in (APPS / 'django_site.py').read_text()
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

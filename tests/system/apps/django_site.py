@@ -20,6 +20,8 @@ from django.urls import path, reverse
 from django.utils import translation
 from telling import tell, wait
 
+from geventnode.errors import WebSocketClosed
+
 __all__ = ['application', 'urlpatterns']
 
 DIRECTORY = Path(os.environ['DIRECTORY'])
@@ -165,6 +167,19 @@ def together(request):
     )
 
 
+def echo(request):
+    accept = request.META.get('geventnode.websocket')
+    if accept is None:  # an ordinary request
+        return HttpResponse(status=400)
+    ws = accept(max_message_size=4096)
+    try:
+        for message in ws:
+            ws.send(message)
+    except WebSocketClosed:  # a client that disconnects is no error of the view
+        pass
+    return HttpResponse()
+
+
 urlpatterns = [
     path('', index),
     *(
@@ -185,6 +200,7 @@ urlpatterns = [
             memory,
             where,
             together,
+            echo,
         )
     ),
 ]
