@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,20 @@ def test_an_exception_with_debugging(tmp_path: Path) -> None:
         _, errors = served.finish()
     assert (answer.status, b'ValueError: a part of the test' in answer.body) == (500, True)
     assert errors.splitlines()[-1] == 'ValueError: a part of the test'
+
+
+def test_the_console_of_the_debugger(tmp_path: Path) -> None:
+    """Werkzeug's debugger evaluates an expression in a frame of the error."""
+    env = {'DIRECTORY': str(tmp_path), 'FLASK_DEBUG': '1'}
+    with Served('flask_site:console', env=env, errors='(?s).*ValueError: a part of the test\n') as served:
+        with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
+            client.send(b'GET /fail HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            page = client.response().body.decode()
+            secret = re.search(r'SECRET = "(\w+)"', page)[1]
+            frame = re.findall(r'id="frame-(\d+)"', page)[-1]
+            query = f'/fail?__debugger__=yes&cmd=6*7&frm={frame}&s={secret}'
+            client.send(f'GET {query} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
+            assert b'42' in client.response().body
 
 
 def test_an_exception_during_a_stream(tmp_path: Path) -> None:

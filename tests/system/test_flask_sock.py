@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificates import Certificates
 from tests.servers import Client
-from tests.system.frameworks import WAYS
+from tests.system.frameworks import WAYS, Gate
 from tests.system.running import PATIENCE, Served
 
 for _library, _name in (
@@ -99,6 +99,17 @@ def test_a_client_that_disconnects() -> None:
                 assert client.recv() == 'x'
                 if resets:
                     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+
+
+def test_a_client_that_vanishes(tmp_path: Path) -> None:
+    """Without a pong, the connection is closed, and the view ends."""
+    with contextlib.closing(Gate()) as gate:
+        env = {'PING_INTERVAL': '0.1', 'GATE': str(gate.port)}
+        with Served('flask_sockets:app', env=env) as served, opened(served.port, '/until-closed') as client:
+            gate.wait_for('closed')
+            received = client.sock.recv(100_000)
+            while received:
+                received = client.sock.recv(100_000)
 
 
 def test_a_client_that_closes(port: int) -> None:

@@ -4,24 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
+from gevent import get_hub
 
-from tests.system.frameworks import WAYS
+from tests.servers import Client, get, post
+from tests.system.frameworks import WAYS, Gate
+from tests.system.gunicorns import Gunicorn
 from tests.system.running import PATIENCE, ROOT, Served
 
 for _library, _name in (('flask_socketio', 'flask-socketio'), ('websocket', 'websocket-client')):
     pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
 
-from socketio import SimpleClient  # noqa: E402 - it may be missing
+import socketio  # noqa: E402 - it may be missing
+from socketio import SimpleClient  # noqa: E402 - as above
 from websocket import ABNF, WebSocket  # noqa: E402 - as above
 
 TARGET = 'flask_socketio_site:app'
+HANDSHAKE = '/socket.io/?EIO=4&transport=polling'
+
+every_mode = pytest.mark.parametrize('mode', ['threading', 'gevent'])
+#: The transports that a client offers, and the one that it ends with.
+every_transport = pytest.mark.parametrize(
+    ('offered', 'used'),
+    [(['polling'], 'polling'), (['websocket'], 'websocket'), (['polling', 'websocket'], 'websocket')],
+    ids=['polling', 'websocket', 'upgraded'],
+)
+
+
+@contextlib.contextmanager
+def connected(url: str, transports: list[str], **options: Any) -> Iterator[Any]:
+    """Yield a client of python-socketio."""
+    client = SimpleClient(**options)
+    client.connect(url, transports=transports, wait_timeout=PATIENCE)
+    try:
+        yield client
+    finally:
+        client.disconnect()
+
+
+def in_thread(function: Any, *arguments: Any) -> Any:
+    """Begin a call of a library that blocks, and return its future result."""
+    return get_hub().threadpool.spawn(function, *arguments)
 
 
 @contextlib.contextmanager
@@ -45,7 +76,7 @@ def echoed(client: WebSocket, message: str) -> None:
     assert json.loads(client.recv()[2:]) == ['echoed', message]
 
 
-@pytest.mark.parametrize('mode', ['threading', 'gevent'])
+@every_mode
 @pytest.mark.parametrize('way', list(WAYS))
 def test_events(way: str, mode: str, tmp_path: Path) -> None:
     """Small and large ones return complete, for every kind of disconnection; no error is logged."""
@@ -63,7 +94,7 @@ def test_events(way: str, mode: str, tmp_path: Path) -> None:
         assert 'Traceback' not in served.finish()
 
 
-@pytest.mark.parametrize('mode', ['threading', 'gevent'])
+@every_mode
 def test_its_own_client(mode: str) -> None:
     """It polls, upgrades to WebSocket, and disconnects; the log is empty, as the end of the context checks."""
     with Served(TARGET, env={'ASYNC_MODE': mode}) as served:
@@ -82,3 +113,140 @@ def test_with_gevent_websocket_installed(tmp_path: Path) -> None:
     path = f'{ROOT}:{tmp_path}'
     with Served(TARGET, env={'PYTHONPATH': path}) as served, opened(served.port) as client:
         echoed(client, 'hello')
+
+
+@every_mode
+@every_transport
+def test_rooms_and_binary(mode: str, offered: list[str], used: str) -> None:
+    """An ordinary request sends to the clients of a room, and to no others; bytes return unchanged."""
+    with (
+        Served(TARGET, env={'ASYNC_MODE': mode}) as served,
+        connected(served.url, offered) as first,
+        connected(served.url, offered) as second,
+        connected(served.url, offered) as other,
+    ):
+        assert {each.transport for each in (first, second, other)} == {used}
+        for client in first, second:
+            assert client.call('join') == 'joined'
+        with contextlib.closing(Client(('127.0.0.1', served.port))) as plain:
+            for news in 'one', 'two':
+                assert plain.send(post(news.encode(), '/news')).response().status == 200
+            for client in first, second:
+                assert [client.receive(timeout=PATIENCE) for _ in range(2)] == [['news', 'one'], ['news', 'two']]
+            assert second.call('leave') == 'left'
+            assert plain.send(post(b'three', '/news')).response().status == 200
+        assert first.receive(timeout=PATIENCE) == ['news', 'three']
+        for client in second, other:
+            client.emit('echo', b'\0\xff' * 50_000)
+            assert client.receive(timeout=PATIENCE) == ['echoed', b'\0\xff' * 50_000]
+
+
+@every_mode
+@pytest.mark.parametrize('leaves', ['FIN', 'reset', 'silence', 'silence-of-polling'])
+def test_a_client_that_vanishes(mode: str, leaves: str) -> None:
+    """The application is notified; a client without a sign of life is disconnected after its pings."""
+    silent = leaves.startswith('silence')
+    with contextlib.closing(Gate()) as gate:
+        env = {
+            'GATE': str(gate.port),
+            'ASYNC_MODE': mode,
+            'REPORT': '1',
+            **({'PING_INTERVAL': '0.2'} if silent else {}),
+        }
+        with Served(TARGET, env=env) as served, contextlib.ExitStack() as stack:
+            if leaves == 'silence-of-polling':
+                with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
+                    handshake(client)
+            else:
+                client = stack.enter_context(opened(served.port))
+                if leaves == 'reset':
+                    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+                if not silent:
+                    client.shutdown()
+            gate.wait_for('ping-timeout' if silent else 'transport-close')
+            if leaves == 'silence':
+                while client.recv():
+                    pass
+
+
+def handshake(client: Client) -> str:
+    """Begin a session by long polling, and return its path."""
+    opened = client.get(HANDSHAKE).body
+    path = f'{HANDSHAKE}&sid={json.loads(opened[1:])["sid"]}'
+    assert client.send(post(b'40', path)).response().body == b'OK'
+    assert client.get(path).body.startswith(b'40{')
+    return path
+
+
+def test_a_long_poll(tmp_path: Path) -> None:
+    """It ends when there is an event, and other requests are served meanwhile."""
+    with Served(TARGET) as served, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port)))) for _ in range(30)]
+        paths = [handshake(client) for client in clients]
+        other = stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port))))
+        for client, path in zip(clients, paths, strict=True):
+            client.send(get(path))
+        for path in paths:
+            assert other.send(post(b'42["echo","x"]', path)).response().body == b'OK'
+        assert [client.response().body for client in clients] == [b'42["echoed","x"]'] * 30
+
+
+@every_mode
+def test_a_server_that_stops(mode: str) -> None:
+    """An event handler that has begun ends, and its client gets the acknowledgement; then the server stops."""
+    with contextlib.closing(Gate()) as gate, Served(TARGET, env={'GATE': str(gate.port), 'ASYNC_MODE': mode}) as served:
+        client = SimpleClient(reconnection=False)
+        in_thread(lambda: client.connect(served.url, transports=['websocket'], wait_timeout=PATIENCE)).get()
+        called = in_thread(client.call, 'wait')
+        gate.wait_for('handler')
+        served.signal(signal.SIGTERM)
+        gate.open('handler')
+        assert called.get() == 'passed'
+        in_thread(client.disconnect).get()
+        assert in_thread(served.finish).get() == ('Stopping: 1 open connection(s)\n', '')
+
+
+def test_connections_at_the_end_of_the_grace_period() -> None:
+    """A WebSocket and a long poll that are still open are closed."""
+    with Served(TARGET, '--grace', '0.2') as served, opened(served.port) as client:
+        with contextlib.closing(Client(('127.0.0.1', served.port))) as polling:
+            polling.send(get(handshake(polling)))
+            echoed(client, 'last')
+            served.signal(signal.SIGTERM)
+            assert client.sock.recv(1) == b''
+            assert served.finish()[1] == 'geventnode: 2 connection(s) aborted after 0.2 s\n'
+
+
+def test_a_reload(tmp_path: Path) -> None:
+    """Clients reconnect to the new worker after ``graceful_timeout``."""
+    settings = 'graceful_timeout = 1\n'
+    with Gunicorn(tmp_path, TARGET, settings) as gunicorn:
+        client = socketio.Client(reconnection_delay=0.05, randomization_factor=0)
+        connects: Queue[str] = Queue()
+        client.on('connect', lambda: connects.put('connected'))
+        client.connect(f'http://127.0.0.1:{gunicorn.port}', transports=['websocket'])
+        try:
+            connects.get()
+            assert client.call('join') == 'joined'
+            first = gunicorn.ask('/pid')
+            gunicorn.signal(signal.SIGHUP)
+            gunicorn.exited()
+            connects.get()
+            assert client.call('join') == 'joined'
+            assert gunicorn.ask('/pid') != first
+        finally:
+            client.disconnect()
+
+
+def test_two_workers_need_sticky_sessions(tmp_path: Path) -> None:
+    """A long poll that reaches another worker than its session's is refused, by python-engineio."""
+    with Gunicorn(tmp_path, TARGET, workers=2) as gunicorn, contextlib.ExitStack() as stack:
+        workers: dict[bytes, Client] = {}
+        while len(workers) < 2:
+            client = stack.enter_context(contextlib.closing(Client(('127.0.0.1', gunicorn.port))))
+            workers[client.get('/pid').body] = client
+        one, other = workers.values()
+        path = handshake(one)
+        refused = other.send(post(b'42["join"]', path)).response()
+        assert (refused.status, refused.body[:16]) == (400, b'"Invalid session')
+        assert one.send(post(b'42["join"]', path)).response().status == 200

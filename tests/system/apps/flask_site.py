@@ -12,7 +12,7 @@ import flask
 from telling import tell, wait
 from werkzeug.debug import DebuggedApplication
 
-__all__ = ['app', 'debugged']
+__all__ = ['app', 'console', 'debugged']
 
 DIRECTORY = Path(os.environ['DIRECTORY'])
 
@@ -34,6 +34,8 @@ os.sendfile = sendfile
 
 #: The same application with debugging pages.
 debugged = DebuggedApplication(app)
+#: With consoles, without their PIN.
+console = DebuggedApplication(app, evalex=True, pin_security=False)
 
 
 def digest(file):

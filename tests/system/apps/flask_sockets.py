@@ -6,6 +6,8 @@ import os
 
 import flask
 from flask_sock import Sock
+from simple_websocket import ConnectionClosed
+from telling import tell
 
 __all__ = ['app']
 
@@ -40,3 +42,13 @@ def many(ws):
     """Send 500 messages of 10,000 bytes, each with a byte of its own."""
     for number in range(500):
         ws.send(bytes([number % 251]) * 10_000)
+
+
+@sock.route('/until-closed')
+def until_closed(ws):
+    """Report the end of the WebSocket."""
+    try:
+        ws.receive()
+    except ConnectionClosed:
+        tell('closed')
+        raise
