@@ -222,8 +222,23 @@ def test_an_undocumented_function_that_blocks_is_found() -> None:
 
 # -- by calling them --------------------------------------------------------------------------------------------------
 
-#: Arguments for the methods that take some, by name; a function makes them anew for each call.
+
+class _HeadOnly:
+    """A response to HEAD: a broadcast ends it at once, and begins no greenlet."""
+
+    headers_sent = True
+    request = types.SimpleNamespace(method='HEAD')
+
+    def end(self) -> None:
+        """End the response."""
+
+
+#: Arguments for the methods that take some, by name, after that of a class if others have a method of the same name; a
+#: function makes them anew for each call.
 ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    'EventBroadcast.add': lambda: (_HeadOnly(),),
+    'EventBroadcast.end': tuple,
+    'EventBroadcast.send': lambda: ('event',),
     'add_context': lambda: ('example.org', ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)),
     'add_listener': lambda: ('custom', print),
     'add_trailers': lambda: ({'X': 'y'},),
@@ -395,7 +410,8 @@ def blocking_methods(make: Callable[[], contextlib.AbstractContextManager[Any]])
     found = []
     for name in names:
         with make() as thing:
-            targets = _switches(getattr(thing, name), *ARGUMENTS.get(name, tuple)())
+            arguments = ARGUMENTS.get(f'{type(thing).__name__}.{name}') or ARGUMENTS.get(name, tuple)
+            targets = _switches(getattr(thing, name), *arguments())
             if isinstance(thing, net.Server) and thing.listening:
                 thing.close()
             if targets:

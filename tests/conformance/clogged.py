@@ -25,8 +25,11 @@ def fill(stream: Any) -> int:
                 return
 
     writing = gevent.spawn(write)
-    until(lambda: stream.writable_length)
-    settle()
+    while not stream.writable_length:
+        if writing.ready():
+            # the kernel has taken the queue after the last write: its buffers were not yet full
+            writing = gevent.spawn(write)
+        settle()
     full = True
     if not writing.ready():
         # the function of a Writable has the first piece, and the writer waits for it
