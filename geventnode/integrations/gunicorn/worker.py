@@ -500,7 +500,8 @@ class _CommandWorker(Worker):
     """Retry after a pause if the application can no longer be loaded."""
 
     def load_wsgi(self) -> None:
-        starts = self.app.starts
+        app: Any = self.app
+        starts = app.starts
         try:
             super().load_wsgi()
         except Exception as error:
