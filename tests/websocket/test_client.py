@@ -15,6 +15,7 @@ from geventnode.errors import (
     CertificateError,
     ConnectionRefused,
     InvalidInput,
+    ParseError,
     RequestTimeout,
     UnknownOption,
     WebSocketClosed,
@@ -119,6 +120,22 @@ def test_frames_are_masked(origin: MakeOrigin) -> None:
     log.wait_for_length(3)
     assert log == [(0x81, b'hello'), (0x8A, b'p'), (0x88, b'\x03\xe8')]
     ws.close()
+
+
+def test_handshake_of_http_1_0_is_refused(origin: MakeOrigin) -> None:
+    """HTTP/1.0 has no upgrade (RFC 9110, section 7.8)."""
+
+    def script(peer: Peer) -> None:
+        request = peer.request()
+        token = accept_token(request.value('Sec-WebSocket-Key'))
+        peer.send(
+            b'HTTP/1.0 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+            b'Sec-WebSocket-Accept: ' + token.encode() + b'\r\n\r\n'
+        )
+        peer.closed()
+
+    with pytest.raises(ParseError, match=r'101 Switching Protocols in HTTP/1\.0'):
+        websocket.connect(f'ws://127.0.0.1:{origin(script).port}/')
 
 
 def test_masked_frames_of_a_server_are_refused(origin: MakeOrigin) -> None:
