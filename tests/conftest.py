@@ -11,6 +11,7 @@ import gc
 import itertools
 import os
 import random
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -54,6 +55,12 @@ if os.environ.pop('PYTHONDONTWRITEBYTECODE', None) is not None:
 SYSTEM = Path(__file__).parent / 'system'
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))
 _finished = itertools.count(1)
+
+# Programs that tests start inherit ignored signals (``nohup pytest``, or ``pytest &`` in a script), and would not end.
+# A handler is not inherited.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
 
 def pytest_report_header() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 
 import gevent
@@ -177,3 +178,30 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
             'skipped, and GEVENTNODE_NO_SKIPS is set: *because*',
         ]
     )
+
+
+IGNORED = """
+    import signal, subprocess, sys
+
+    def test_program():
+        program = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)'
+        ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+        assert ran.stdout == 'True\\n'
+"""
+
+
+@pytest.mark.parametrize('processes', [0, 1])
+def test_programs_do_not_inherit_ignored_signals(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """``nohup pytest`` ignores SIGHUP, and programs that tests start end at it nevertheless."""
+    root = os.path.dirname(os.path.dirname(__file__))
+    monkeypatch.setenv('PYTHONPATH', root)
+    pytester.makepyfile(test_inner=IGNORED)
+    settings = ['-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ran = pytester.runpytest_subprocess(*settings, f'-n{processes}', '-q', 'test_inner.py')
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ran.assert_outcomes(passed=1)
