@@ -501,6 +501,9 @@ class Connection(ServedConnection):
 
         The limit can pause reading.
         """
+        if self.state is _CLOSED and not self._accounted:
+            # all bytes were released when the connection was lost; some of them are read, or dropped, later
+            return
         if change:
             self._accounted += change
             self.server._buffer_limit.change(self, change)
