@@ -18,14 +18,14 @@ from gevent import get_hub
 from tests.servers import Client, get, post
 from tests.system.frameworks import WAYS, Gate
 from tests.system.gunicorns import Gunicorn
-from tests.system.running import PATIENCE, ROOT, Served
+from tests.system.running import PATIENCE, PYTHONPATH, Served
 
 for _library, _name in (('flask_socketio', 'flask-socketio'), ('websocket', 'websocket-client')):
     pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
 
 import socketio  # noqa: E402 - it may be missing
 from socketio import SimpleClient  # noqa: E402 - as above
-from websocket import ABNF, WebSocket  # noqa: E402 - as above
+from websocket import ABNF, WebSocket, WebSocketBadStatusException  # noqa: E402 - as above
 
 TARGET = 'flask_socketio_site:app'
 HANDSHAKE = '/socket.io/?EIO=4&transport=polling'
@@ -107,10 +107,33 @@ def test_its_own_client(mode: str) -> None:
             client.disconnect()
 
 
+def test_gevent_websocket_fails_in_the_mode_gevent(tmp_path: Path) -> None:
+    """The message is that of the documentation."""
+    (tmp_path / 'geventwebsocket.py').write_text('')
+    env = {'PYTHONPATH': f'{PYTHONPATH}:{tmp_path}', 'ASYNC_MODE': 'gevent'}
+    message = 'RuntimeError: The gevent-websocket server is not configured appropriately'
+    with (
+        Served(TARGET, env=env, errors=f'(?s).*{message}.*') as served,
+        pytest.raises(WebSocketBadStatusException, match='500'),
+        opened(served.port),
+    ):
+        pass
+
+
+def test_the_default_mode() -> None:
+    """python-engineio prefers eventlet, and then gevent."""
+    modes = socketio.Server(async_mode='threading').eio.async_modes()
+    assert [mode for mode in modes if mode in ('eventlet', 'gevent', 'threading')] == [
+        'eventlet',
+        'gevent',
+        'threading',
+    ]
+
+
 def test_with_gevent_websocket_installed(tmp_path: Path) -> None:
     """The documented mode works; python-engineio only checks whether the package can be imported."""
     (tmp_path / 'geventwebsocket.py').write_text('')
-    path = f'{ROOT}:{tmp_path}'
+    path = f'{PYTHONPATH}:{tmp_path}'
     with Served(TARGET, env={'PYTHONPATH': path}) as served, opened(served.port) as client:
         echoed(client, 'hello')
 

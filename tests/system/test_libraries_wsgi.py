@@ -146,6 +146,12 @@ def test_a2wsgi_with_many_requests(asgi: Framework, path: str) -> None:
         assert [client.response().body for client in clients] == [b'true'] * 20
 
 
+def test_a2wsgi_beside_a_deferred_view_of_flask(asgi: Framework) -> None:
+    """Flask cannot start a second loop in the thread."""
+    assert asgi.get('/flask').status == 500
+    assert asgi.get('/').status == 200
+
+
 def test_a2wsgi_with_a_websocket(asgi: Framework) -> None:
     """It is an ordinary request."""
     fields = ('Upgrade: websocket', 'Connection: Upgrade', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: AAAA')

@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 
+import flask
 from a2wsgi import ASGIMiddleware
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
@@ -122,8 +123,20 @@ started = application.router.lifespan_context(application)
 asyncio.run_coroutine_threadsafe(started.__aenter__(), middleware.loop).result()
 
 
+flask_site = flask.Flask(__name__)
+
+
+@flask_site.route('/flask')
+async def view():
+    """Never respond: the thread already has a loop."""
+    return 'never'
+
+
 def app(environ, start_response):
     """Report the end of each response."""
+    if environ['PATH_INFO'] == '/flask':
+        yield from flask_site(environ, start_response)
+        return
     try:
         yield from middleware(environ, start_response)
     finally:
