@@ -582,6 +582,14 @@ def test_limit_of_streams_needs_http2(more: list[str], capsys: pytest.CaptureFix
     )
 
 
+@pytest.mark.parametrize('more', [[], ['--workers', '2'], ['--reload-on-hup']])
+def test_format_needs_a_log(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['serve', '--access-log-format', 'json', '--no-access-log', *more]) == 2
+    assert capsys.readouterr().err == (
+        'geventnode: --access-log-format has no effect with --no-access-log; remove one of them\n'
+    )
+
+
 def test_http2_needs_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     monkeypatch.setattr('gevent.monkey.patch_all', lambda: None)

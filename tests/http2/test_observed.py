@@ -134,3 +134,24 @@ def test_connections_are_traced(connect_h2: Connect, serve: Serve, caplog: pytes
     assert 'stream 1: complete' in caplog.text
     assert 'stream 3: reset by the client, CANCEL' in caplog.text
     assert '/untraced' not in caplog.text
+
+
+def test_events_for_many_streams(connect_h2: Connect, serve: Serve) -> None:
+    """A client that does not enlarge the windows is dropped alone, and the others get all events."""
+    events = http.EventBroadcast(max_send_queue=1000, heartbeat=None)
+    site = serve(http.create_server(lambda request, response: events.add(response), http2=True))
+    slow, fast = connect_h2(site, client={'credit': False}), connect_h2(site)
+    slow_stream, fast_stream = slow.get('/'), fast.get('/')
+    until(lambda: len(events) == 2)
+    data = 'x' * 10_000
+    sent = 0
+    while not events.dropped:
+        assert events.send(data) >= 1
+        sent += 1
+        while len(fast.responses[fast_stream].body) < len(f'data: {data}\n\n') * sent:
+            assert fast.receive()
+    assert len(events) == 1
+    assert slow.response(slow_stream).reset is not None
+    events.end()
+    response = fast.response(fast_stream)
+    assert (response.reset, response.body) == (None, f'data: {data}\n\n'.encode() * sent)
