@@ -116,7 +116,8 @@ class GunicornObserver(ExchangeObserver):
     def exchange_ended(self, response: Any, status_code: int) -> None:
         view = self._views.pop(response, None)
         environ = self._environs.pop(response, None)
-        if self._post_request is None and self._access is None:
+        if response.passed_on or (self._post_request is None and self._access is None):
+            # a listener that has the connection responds itself, with a status that is not known here
             return
         seconds = monotonic() - response.began
         # the hub must not block, and loggers have locks

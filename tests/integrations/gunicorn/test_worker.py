@@ -12,7 +12,7 @@ from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.glogging import Logger
 
 from geventnode import http
-from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
+from geventnode.integrations.gunicorn import JSONAccessLogger, ListenerWorker, Worker, WSGIWorker
 from geventnode.integrations.gunicorn import worker as module
 from geventnode.integrations.gunicorn.observers import GunicornObserver
 from geventnode.integrations.gunicorn.settings import (
@@ -367,6 +367,30 @@ def test_a_client_that_disconnects(serve: Serve) -> None:
     log.wait_for('began')
     client.abort()
     log.wait_for(('499', False))
+
+
+def test_upgrades_that_a_listener_gets_are_not_logged(serve: Serve) -> None:
+    """The listener responds itself, with any status."""
+    log = Log()
+    exchanges = GunicornObserver(
+        log.note('began'),
+        post_request=lambda *arguments: log.append('after'),
+        access=lambda answer, *rest: log.append(answer.status_code),
+    )
+    server = http.create_server(ok)
+    server.on('upgrade', lambda request, socket, head: socket.end('HTTP/1.1 403 Forbidden\r\n\r\n'))
+    http.observe_exchanges(server, exchanges)
+    site = serve(server)
+    assert site.send(get('/', 'Connection: Upgrade', 'Upgrade: x')).rest() == b'HTTP/1.1 403 Forbidden\r\n\r\n'
+    assert site.get('/').status == 200
+    log.wait_for('after')
+    assert log == ['began', 'began', 200, 'after']
+
+
+def test_json_needs_an_enabled_log() -> None:
+    """Without a handler, no line is rendered."""
+    logger = JSONAccessLogger(config())
+    logger.access(None, None, None, None)
 
 
 def test_atoms_of_gunicorns_own_logger(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
