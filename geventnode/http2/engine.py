@@ -26,16 +26,14 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
-    RstStreamFrame,
     SettingsFrame,
-    WindowUpdateFrame,
 )
 
 from geventnode.errors import ParseError
 from geventnode.http2.codes import ErrorCode
 from geventnode.http2.fields import Malformed, StreamHead, request_head, trailer_fields
-from geventnode.http2.header_decoder import BlockError, HeaderDecoder, ListTooLarge
-from geventnode.http2.header_encoder import DEFAULT_TABLE_SIZE, HeaderEncoder
+from geventnode.http2.header_decoder import DEFAULT_TABLE_SIZE, BlockError, HeaderDecoder, ListTooLarge
+from geventnode.http2.header_encoder import HeaderEncoder
 from geventnode.http2.limits import DEFAULT_WINDOW, HARD_FACTOR, MAX_WINDOW, ConnectionLimits, FrameCounter
 
 __all__ = [
@@ -79,6 +77,8 @@ MAX_SENT_FRAME = 65536
 JOIN_UP_TO = 1024
 
 _HEADER = Struct('>HBBBL')
+#: The same with a payload of one number: RST_STREAM and WINDOW_UPDATE.
+_NUMBER = Struct('>HBBBLL')
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
 _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 5, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY_FLAG = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -332,7 +332,7 @@ class Engine:
             settings[SettingsFrame.MAX_FRAME_SIZE] = limits.max_frame_size
         self._send_frame(SettingsFrame(0, settings=settings))
         if self._receive_window > DEFAULT_WINDOW:
-            self._send_frame(WindowUpdateFrame(0, window_increment=self._receive_window - DEFAULT_WINDOW))
+            self._send_window_update(0, self._receive_window - DEFAULT_WINDOW)
 
     # -- input ----------------------------------------------------------------------------------------------------
 
@@ -666,14 +666,14 @@ class Engine:
         stream.uncredited += size
         if stream.uncredited * 2 >= self.limits.initial_window_size:
             stream.receive_window += stream.uncredited
-            self._send_frame(WindowUpdateFrame(stream.id, window_increment=stream.uncredited))
+            self._send_window_update(stream.id, stream.uncredited)
             stream.uncredited = 0
 
     def _credit_connection(self, size: int) -> None:
         self._uncredited += size
         if self._uncredited * 2 >= min(self.limits.connection_window, self.limits.initial_window_size * 4):
             self._receive_window += self._uncredited
-            self._send_frame(WindowUpdateFrame(0, window_increment=self._uncredited))
+            self._send_window_update(0, self._uncredited)
             self._uncredited = 0
 
     # -- control frames -------------------------------------------------------------------------------------------
@@ -808,7 +808,8 @@ class Engine:
             oldest = next(iter(reset))
             del reset[oldest]
             self._reset_up_to = max(self._reset_up_to, oldest)
-        self._send_frame(RstStreamFrame(number, error_code=code))
+        self._output.append(_NUMBER.pack(0, 4, _RST_STREAM, 0, number, code))
+        self.output_size += 13
 
     def _was_reset(self, number: int) -> bool:
         """Return whether this side has reset a closed stream.
@@ -836,6 +837,10 @@ class Engine:
         data = frame.serialize()
         self._output.append(data)
         self.output_size += len(data)
+
+    def _send_window_update(self, number: int, increment: int) -> None:
+        self._output.append(_NUMBER.pack(0, 4, _WINDOW_UPDATE, 0, number, increment))
+        self.output_size += 13
 
     def take_output(self) -> bytes:
         """Return the bytes to be sent, and forget them."""

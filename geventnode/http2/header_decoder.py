@@ -14,10 +14,10 @@ from hpack.table import HeaderTable
 
 from geventnode.http2.fields import field_problem, valid_names
 
-__all__ = ['BlockError', 'HeaderDecoder', 'ListTooLarge', 'decode_huffman']
+__all__ = ['DEFAULT_TABLE_SIZE', 'ENTRY_OVERHEAD', 'BlockError', 'HeaderDecoder', 'ListTooLarge', 'decode_huffman']
 
-#: Bytes of the dynamic table, those of the default setting (RFC 9113, section 6.5.2), which is not changed.
-TABLE_SIZE = 4096
+#: Bytes of the dynamic table of a connection, unless a setting changes it (RFC 9113, section 6.5.2).
+DEFAULT_TABLE_SIZE = 4096
 
 #: Bytes that an entry counts for, beside its name and its value (RFC 7541, section 4.1).
 ENTRY_OVERHEAD = 32
@@ -25,7 +25,7 @@ ENTRY_OVERHEAD = 32
 #: The most bits that an integer can have beyond its first byte: more than any length or index needs.
 MAX_INTEGER_BITS = 35
 
-#: The largest number of remembered steps of the Huffman decoder: those of one more connection are found again.
+#: The most steps of the Huffman decoder that are remembered. The others are found each time.
 MAX_STEPS = 8192
 
 Pair = tuple[str, str]
@@ -50,7 +50,10 @@ class ListTooLarge(Exception):
 
 
 class _State(dict[int, 'tuple[_State, str]']):
-    """A state of the Huffman decoder: the next state and the text by the next byte, found when it first occurs."""
+    """A state of the Huffman decoder.
+
+    It is a dict of the next state and the text, by the next byte: each entry is made when it is first needed.
+    """
 
     #: The steps of all states, and the states by the number in the table and by whether a string can end there.
     steps: ClassVar[int] = 0
@@ -141,7 +144,7 @@ class HeaderDecoder:
         #: The dynamic table, the newest entry last.
         self._entries: list[Pair] = []
         #: The bytes of the table, and those without an entry.
-        self._size = self._free = TABLE_SIZE
+        self._size = self._free = DEFAULT_TABLE_SIZE
         #: Whether the table can have a field that breaks a rule.
         self._has_problems = False
 
@@ -217,7 +220,7 @@ class HeaderDecoder:
         self._evict()
 
     def _resize(self, size: int) -> None:
-        if size > TABLE_SIZE:
+        if size > DEFAULT_TABLE_SIZE:
             raise BlockError('the table is larger than the setting allows')
         self._free += size - self._size
         self._size = size

@@ -14,13 +14,9 @@ from collections.abc import Iterable
 
 from hpack.table import HeaderTable
 
-__all__ = ['DEFAULT_TABLE_SIZE', 'HeaderEncoder']
+from geventnode.http2.header_decoder import DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD
 
-#: Bytes of the dynamic table of a connection before any setting changes it (RFC 9113, section 6.5.2).
-DEFAULT_TABLE_SIZE = 4096
-
-#: Bytes that an entry counts for, beside its name and its value (RFC 7541, section 4.1).
-ENTRY_OVERHEAD = 32
+__all__ = ['HeaderEncoder']
 
 #: Names with a last value that one connection remembers, and names with a beginning that all of them share.
 MAX_REMEMBERED, MAX_BEGINNINGS = 64, 1024
