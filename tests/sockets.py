@@ -27,6 +27,9 @@ __all__ = ['Feeder', 'Taker', 'answers', 'connected', 'dial', 'pair', 'reset', '
 #: Turns of the loop after which a missing event counts as absent.
 SETTLING_TURNS = 20
 
+#: Turns of the loop without a pause, while a condition is awaited; and seconds of each pause afterwards.
+BUSY_TURNS, PAUSE = 1000, 0.002
+
 #: A small size for send buffers. Receive buffers keep their size: with small ones, the kernel drops bytes
 #: in flight, and the transfer waits for its timers.
 SMALL = 131072
@@ -34,8 +37,13 @@ SMALL = 131072
 
 def until(condition: Callable[[], Any]) -> None:
     """Let the loop run until ``condition`` is true."""
-    while not condition():
+    for _ in range(BUSY_TURNS):
+        if condition():
+            return
         gevent.idle()
+    # It depends on a timer or on another process, which can need the processor.
+    while not condition():
+        gevent.sleep(PAUSE)
 
 
 def settle() -> None:

@@ -13,8 +13,8 @@ from gevent.event import Event
 from geventnode.errors import ConnectionClosed
 from geventnode.http2.connection import TURN
 from tests.http2.client import Connect
-from tests.servers import Log
-from tests.sockets import settle, until
+from tests.servers import Log, Serve
+from tests.sockets import settle, shrink, until
 
 BIG = 1_000_000
 
@@ -260,7 +260,7 @@ def test_limit_of_all_buffers_pauses_reading(connect_h2: Connect) -> None:
     assert client.response(client.get()).status == 200
 
 
-def test_informational_responses_wait_for_the_client(connect_h2: Connect) -> None:
+def test_informational_responses_wait_for_the_client(serve: Serve, connect_h2: Connect) -> None:
     lengths: list[int] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -269,7 +269,10 @@ def test_informational_responses_wait_for_the_client(connect_h2: Connect) -> Non
                 response.write_early_hints({'link': '<' + 'x' * 10_000 + '>'})
                 lengths.append(response.writable_length)
 
-    client = connect_h2(listener, client={'receive_buffer': 4096})
+    site = serve(listener, http2=True)
+    # else the kernel takes megabytes first
+    site.server.on('connection', lambda socket: shrink(socket._raw))
+    client = connect_h2(site, client={'receive_buffer': 4096})
     client.get()
     until(lambda: lengths and lengths[-1] >= 65536)
     before = len(lengths)
