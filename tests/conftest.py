@@ -89,10 +89,10 @@ def _hide() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Return the number of processes: more than processors, because tests of other programs wait for these."""
+    """Return the number of processes: two for a processor, because tests wait for other programs and for timers."""
     if os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS'):
         return None
-    return len(os.sched_getaffinity(0)) + 1
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

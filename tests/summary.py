@@ -40,28 +40,30 @@ OUTCOMES = {
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
     """Print the lines after everything else that pytest prints at the end."""
     yield
+    stats = terminalreporter.stats
     seed = f'GEVENTNODE_SEED={os.environ["GEVENTNODE_SEED"]}'
-    arguments = list(map(str, config.invocation_params.args))
+    # not pytest's own arguments: ``python -m tests.patched`` has others
+    command = [sys.executable, *sys.orig_argv[1:]]
+    if (stats.get('failed') or stats.get('error')) and config.pluginmanager.hasplugin('cacheprovider'):
+        command.append('--last-failed')
     terminalreporter.section('summary')
-    for line in summary_lines(terminalreporter.stats, seed, arguments):
+    for line in summary_lines(stats, seed, command):
         terminalreporter.write_line(line)
 
 
-def summary_lines(stats: Mapping[str, Sequence[Any]], seed: str, arguments: Sequence[str]) -> list[str]:
+def summary_lines(stats: Mapping[str, Sequence[Any]], seed: str, command: Sequence[str]) -> list[str]:
     """Return the five lines.
 
     :param stats: the reports by outcome, as pytest's ``TerminalReporter`` has them.
     :param seed: the assignment to a variable that repeats the random choices.
-    :param arguments: those of pytest.
+    :param command: the program that runs the tests again, and its arguments.
     """
-    failed = bool(stats.get('failed') or stats.get('error'))
-    again = ['--last-failed', *arguments] if failed else list(arguments)
     return [
         f'results: {_results(stats)}',
         f'skipped: {_skips(stats)}',
         f'slowest: {_slowest(stats)}',
         f'seed:    {seed} repeats the random choices',
-        f'again:   {seed} {shlex.join([sys.executable, "-m", "pytest", *again])}',
+        f'again:   {seed} {shlex.join(command)}',
     ]
 
 

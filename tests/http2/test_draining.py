@@ -362,7 +362,7 @@ def test_open_stream_is_no_idle_connection(connect_h2: Connect, serve: Serve, ki
 
 
 def test_pings_do_not_keep_an_idle_connection(connect_h2: Connect) -> None:
-    client = connect_h2(ok, keep_alive_timeout=0.2, keep_alive_timeout_buffer=0)
+    client = connect_h2(ok, keep_alive_timeout=0.2, keep_alive_timeout_buffer=0, http2_max_control_frames=10**9)
     client.response(client.get())
     while not client.closed:
         client.h2.ping(b'geventno')

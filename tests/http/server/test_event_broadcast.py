@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from typing import Any
 
-import gevent
 import pytest
 
 from geventnode import http
 from geventnode.errors import EventQueueFull, InvalidInput, WrongThread
 from geventnode.http.server.event_broadcast import encode_event
+from tests.other_threads import in_another_thread
 from tests.servers import Client, Log, Serve, Site, get
 
 HEAD_END = b'\r\n\r\n'
@@ -189,17 +188,5 @@ def test_streams_can_be_ended(serve: Serve) -> None:
 
 
 def test_another_thread_cannot_send() -> None:
-    events = http.EventBroadcast()
-    caught: list[BaseException] = []
-
-    def send() -> None:
-        try:
-            events.send('x')
-        except WrongThread as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    while thread.is_alive():
-        gevent.sleep(0)
-    assert len(caught) == 1
+    with pytest.raises(WrongThread):
+        in_another_thread(http.EventBroadcast().send, 'x')
