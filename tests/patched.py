@@ -23,7 +23,7 @@ __all__ = ['PARTS', 'SAME_EITHER_WAY', 'files', 'main', 'part_of_files']
 TESTS = Path(__file__).parent
 SAME_EITHER_WAY = [
     'system/*',
-    'test_benchmark_gate.py',
+    'test_benchmark_*.py',
     'test_contributing.py',
     'net/test_descriptors.py',
     'test_differential.py',

@@ -31,6 +31,7 @@ from bench.results import Section
 from bench.rounds import measure_rounds
 from bench.tls import measure_tls
 from bench.transfers import measure_transfers
+from bench.versions import measure_versions
 from bench.websockets import measure_websockets
 from bench.wsgi import measure_wsgi
 
@@ -83,14 +84,18 @@ PARTS: dict[str, Callable[[Scale], Section]] = {
     'requests': lambda scale: measure_adapter(scale.repeat, scale.seconds, scale.transfer // 4),
     'parser': lambda scale: measure_parsers(scale.repeat, scale.requests),
     'import': lambda scale: measure_imports(scale.repeat),
+    'versions': lambda scale: measure_versions(scale.repeat, scale.seconds, scale.requests),
 }
+
+#: A part that needs several interpreters: only ``--only`` runs it, and its report has a place of its own.
+ALONE = ('versions',)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the measurements; return the exit status."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    names = chosen(parser, options, PARTS)
+    names = chosen(parser, options, PARTS, ALONE)
     base = QUICK if options.quick else FULL
     scale = Scale(
         options.repeat or base.repeat,
@@ -100,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         base.connections,
         base.requests,
     )
-    return measure(names, PARTS, scale, settings(scale), options.markdown)
+    return measure(names, PARTS, scale, settings(scale), options.markdown, ALONE)
 
 
 def make_parser() -> argparse.ArgumentParser:

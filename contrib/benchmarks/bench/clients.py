@@ -72,6 +72,7 @@ class Client:
     :ivar script: its file in ``clients/``.
     :ivar program: the program that runs a script in JavaScript.
     :ivar root: the checkout from which the script imports the package; empty: this one.
+    :ivar python: the interpreter that runs a script in Python; empty: this one.
     """
 
     key: str
@@ -79,10 +80,11 @@ class Client:
     script: str
     program: str = 'node'
     root: str = ''
+    python: str = ''
 
     def run(self, *arguments: object) -> dict[str, Any]:
         """Run the script, and return its output. Raises :class:`ClientFailed`."""
-        program = self.program if self.script.endswith('.js') else sys.executable
+        program = self.program if self.script.endswith('.js') else self.python or sys.executable
         if shutil.which(program) is None:
             raise ClientFailed(f'{program} is not installed')
         ran = subprocess.run(

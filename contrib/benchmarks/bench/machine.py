@@ -17,7 +17,18 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ['LOAD_CORE', 'SERVER_CORE', 'core_notes', 'describe', 'pin', 'raise_descriptor_limit']
+__all__ = [
+    'CORES',
+    'LOAD_CORE',
+    'SERVER_CORE',
+    'core_notes',
+    'describe',
+    'pin',
+    'processor',
+    'python_build',
+    'raise_descriptor_limit',
+    'revision',
+]
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]

@@ -63,6 +63,7 @@ class Server:
     :ivar arguments: further arguments, such as the port of the origin of a proxy.
     :ivar program: the program that runs a script in JavaScript.
     :ivar root: the checkout from which the script imports the package; empty: this one.
+    :ivar python: the interpreter that runs a script in Python; empty: this one.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Server:
     arguments: tuple[str, ...] = ()
     program: str = 'node'
     root: str = ''
+    python: str = ''
 
     @property
     def scheme(self) -> str:
@@ -87,6 +89,8 @@ class Server:
             if shutil.which(self.program) is None:
                 raise ServerFailed(f'{self.program} is not installed')
             return [self.program, script, *arguments]
+        if self.python:
+            return [self.python, script, *arguments]
         missing = [name for name in self.modules if importlib.util.find_spec(name) is None]
         if missing:
             raise ServerFailed(f"not installed: {', '.join(missing)}")

@@ -20,16 +20,19 @@ class WorkerFailed(Exception):
     """A worker has ended without a result."""
 
 
-def start(script: str, *arguments: object, core: int, root: str = '') -> subprocess.Popen[str]:
-    """Start a worker on a core; it imports the package from this checkout, or from ``root``."""
+def start(script: str, *arguments: object, core: int | None, root: str = '', python: str = '') -> subprocess.Popen[str]:
+    """Start a worker on a core, or on any; it imports the package from this checkout, or from ``root``.
+
+    :param python: the interpreter that runs it; empty: this one.
+    """
     return subprocess.Popen(
-        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
+        [python or sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(root),
-        preexec_fn=machine.pin(core),
+        preexec_fn=None if core is None else machine.pin(core),
     )
 
 
@@ -45,7 +48,7 @@ def answer(worker: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def run(script: str, *arguments: object, core: int, root: str = '') -> dict[str, Any]:
+def run(script: str, *arguments: object, core: int | None, root: str = '', python: str = '') -> dict[str, Any]:
     """Run a worker until it ends; return the object that it printed. Raises :class:`WorkerFailed`."""
-    with start(script, *arguments, core=core, root=root) as worker:
+    with start(script, *arguments, core=core, root=root, python=python) as worker:
         return answer(worker)

@@ -1,11 +1,11 @@
 """Do fixed work in one process, with marks between which valgrind counts instructions.
 
-    valgrind --tool=callgrind --dump-before=getppid python instructions.py
+    valgrind --tool=callgrind --dump-before=getppid python instructions.py [NAME...]
 
-Prints one line of JSON: the names of the works, and the units in one window of each. Each window is between two calls
-of ``os.getppid``, which no other code calls; valgrind reads and resets the counter at each. Server and load run in this
-process, so that the counts do not depend on scheduling. The load is a few plain calls for each request, the same for
-every version of the package.
+Does all works, or those with the names. Prints one line of JSON: the names of the works, and the units in one window of
+each. Each window is between two calls of ``os.getppid``, which no other code calls; valgrind reads and resets the
+counter at each. Server and load run in this process, so that the counts do not depend on scheduling. The load is a few
+plain calls for each request, the same for every version of the package.
 """
 
 from __future__ import annotations
@@ -265,6 +265,8 @@ def main() -> None:
     done = []
     with ExitStack() as stack:
         for work in works(stack):
+            if sys.argv[1:] and work.name not in sys.argv[1:]:
+                continue
             for _ in range(WARM_UP):
                 work.run()
             gc.collect()
