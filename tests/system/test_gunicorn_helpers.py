@@ -23,9 +23,12 @@ from tests.system.gunicorns import Gunicorn
 from tests.system.running import PATIENCE
 
 pytest.importorskip('gunicorn.dirty', reason='gunicorn has dirty workers from 25.0 on')
-pytest.importorskip('gunicorn.ctl', reason='gunicorn has a control socket from 25.1 on')
+ControlClient = pytest.importorskip(
+    'gunicorn.ctl.client', reason='gunicorn has a control socket from 25.1 on'
+).ControlClient
 
 #: Log lines of gunicorn.
+BOOTED = r'Booting worker with pid: (\d+)'
 LISTENING = r'Dirty worker (\d+) listening'
 CONTROLLED = 'Control socket listening'
 
@@ -54,6 +57,11 @@ class Site:
         return body if path.startswith('/stream') else json.loads(body)
 
     def control(self, command: str) -> Any:
+        """Return the result of a command, as ``gunicornc`` gets it."""
+        with ControlClient(str(self.directory / 'control')) as client:
+            return client.send_command(command)
+
+    def run_gunicornc(self, command: str) -> Any:
         """Run ``gunicornc``, and return its result."""
         ran = subprocess.run(
             [sys.executable, '-m', 'gunicorn.ctl.cli', '-s', self.directory / 'control', '-j', '-c', command],
@@ -166,7 +174,7 @@ def test_every_command(tmp_path: Path, preload: bool) -> None:
     """``gunicornc`` shows and changes web workers and dirty workers, reloads, and stops."""
     with site(tmp_path, preload) as made:
         pid = made.call('/pid')
-        shown = made.control('show all')
+        shown = made.run_gunicornc('show all')
         assert [each['pid'] for each in shown['web_workers']] == [pid]
         assert {each['pid'] for each in shown['dirty_workers']} == {made.call('/identify')[0] for _ in range(2)}
         (worker,) = made.control('show workers')['workers']
@@ -180,8 +188,7 @@ def test_every_command(tmp_path: Path, preload: bool) -> None:
         made.control('dirty remove 1')
         made.gunicorn.wait_for('Dirty worker exited')
         made.control('worker add 1')
-        second = int(made.gunicorn.wait_for(r'Booting worker with pid: (\d+)')[1])
-        made.gunicorn.wait_for(CONTROLLED)
+        second = int(made.gunicorn.wait_for_each(BOOTED, CONTROLLED)[0][1])
         made.control('worker remove 1')
         made.gunicorn.wait_for(rf'Worker exiting \(pid: {pid}\)')
         while made.call('/pid') != second:
@@ -189,9 +196,8 @@ def test_every_command(tmp_path: Path, preload: bool) -> None:
         made.control('reopen')
         made.gunicorn.wait_for('Handling signal: usr1')
         made.control('reload')
-        third = int(made.gunicorn.wait_for(r'Booting worker with pid: (\d+)')[1])
-        made.gunicorn.wait_for(rf'Worker exiting \(pid: {second}\)')
-        while made.call('/pid') != third:
+        booted, _, _ = made.gunicorn.wait_for_each(BOOTED, CONTROLLED, rf'Worker exiting \(pid: {second}\)')
+        while made.call('/pid') != int(booted[1]):
             pass
         made.control('shutdown')
         made.gunicorn.finish()
