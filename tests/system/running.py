@@ -21,6 +21,7 @@ import pytest
 
 __all__ = [
     'APPS',
+    'NGINX',
     'PATIENCE',
     'PYTHONPATH',
     'ROOT',

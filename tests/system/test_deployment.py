@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from geventnode.http.server.readiness import DEFAULT_PATH
 from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
-from tests.system.running import APPS, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
+from tests.system.running import APPS, NGINX, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
 
 DEPLOY = ROOT / 'contrib' / 'deploy'
 
@@ -160,29 +161,51 @@ def test_uploads_pass_a_proxy(tmp_path: Path, proxy: str) -> None:
             assert (response.status, response.read()) == (200, b'3000000')
 
 
+@contextlib.contextmanager
+def django_behind(proxy: str, directory: Path) -> Iterator[tuple[Path, Gate]]:
+    """Run a Django project in one worker behind a proxy; yield the path of the proxy's socket, and its gate."""
+    pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
+    configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
+    with contextlib.closing(Gate()) as gate:
+        env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(directory), 'WORKERS': '1'}
+        with Gunicorn(directory, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn:
+            # Django can take longer to import than HAProxy's checks allow
+            assert gunicorn.ask('/healthz') == (200, 'ready\n')
+            with behind(proxy, directory, f'127.0.0.1:{gunicorn.port}') as front:
+                yield front, gate
+
+
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
 def test_posts_after_uploads_are_not_lost(tmp_path: Path, proxy: str) -> None:
     """The connection to the worker is kept after a Django view has read an upload.
 
     Otherwise a POST could be lost on a closing connection, which would be a 502.
     """
-    pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
-    configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
     requests = [
         b'POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b' % (size, bytes(size)) for size in (100_000, 10)
     ]
-    with contextlib.closing(Gate()) as gate:
-        env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'WORKERS': '1'}
-        with Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn:
-            # Django can take longer to import than HAProxy's checks allow
-            assert gunicorn.ask('/healthz') == (200, 'ready\n')
-            with behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client:
-                for _ in range(200):
-                    for request in requests:
-                        response = client.send(request).response()
-                        body = response.read()
-                        assert response.status == 200, body
-                        assert json.loads(body)['size'] == int(re.search(rb'Length: (\d+)', request)[1])
+    with django_behind(proxy, tmp_path) as (front, _), client_of(front) as client:
+        for _ in range(200):
+            for request in requests:
+                response = client.send(request).response()
+                body = response.read()
+                assert response.status == 200, body
+                assert json.loads(body)['size'] == int(re.search(rb'Length: (\d+)', request)[1])
+
+
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_events_pass_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """The client gets each event of a Django view before the next one is made, and the stream is complete."""
+    with django_behind(proxy, tmp_path) as (front, gate), client_of(front) as client:
+        response = client.get('/events').response()
+        assert (response.status, response.getheader('Content-Type')) == (200, 'text/event-stream')
+        assert response.read(len(b'data: one\n\n')) == b'data: one\n\n'
+        gate.wait_for('events')
+        gate.open('events')
+        # the gate is a greenlet of this thread
+        assert gevent.get_hub().threadpool.apply(response.read) == b'data: two\n\n'
+        # the connection remains usable
+        assert client.get().response().read() == b'hello\n'
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
@@ -243,6 +266,22 @@ def test_haproxy_avoids_an_unavailable_server(tmp_path: Path) -> None:
             assert status == 503
         with RawClient(lambda: socket.create_connection(('127.0.0.1', served.port))) as client:
             assert client.get().response().status == 200
+
+
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_configuration_is_accepted_without_warnings(tmp_path: Path, proxy: str) -> None:
+    """A proxy warns of a directive some versions before it no longer knows it."""
+    path = DEPLOY / 'haproxy.cfg'
+    arguments = ['-c', '-f']
+    if proxy == 'nginx':
+        rest = (DEPLOY / 'nginx.conf').read_text().replace('listen 80;', f'listen unix:{tmp_path}/front;')
+        path = tmp_path / 'nginx.conf'
+        path.write_text(NGINX.format(directory=tmp_path, rest=rest))
+        arguments = ['-t', '-p', str(tmp_path), '-e', 'stderr', '-c']
+    ran = subprocess.run([tool(proxy), *arguments, path], text=True, capture_output=True, timeout=PATIENCE, check=False)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said
+    assert re.findall(r'.*\bwarn.*', said, re.IGNORECASE) == []
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------

@@ -91,6 +91,15 @@ def stream(request):
     return StreamingHttpResponse(pieces(), content_type='text/plain')
 
 
+def events(request):
+    def pieces():
+        yield 'data: one\n\n'
+        wait('events')
+        yield 'data: two\n\n'
+
+    return StreamingHttpResponse(pieces(), content_type='text/event-stream')
+
+
 def endless(request):
     def pieces():
         try:
@@ -190,6 +199,7 @@ urlpatterns = [
             form,
             refused,
             stream,
+            events,
             endless,
             login,
             user,
