@@ -33,7 +33,7 @@ from gunicorn import sock as gunicorn_sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config, PostRequest, PreRequest
-from gunicorn.errors import AppImportError
+from gunicorn.errors import AppImportError, HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
@@ -553,4 +553,8 @@ def run(load: Callable[[], Any], **settings: Any) -> None:
         :class:`Worker` serves, or raises :class:`NotServable`.
     :param settings: gunicorn's settings by name. Settings that the installed version does not have are ignored.
     """
-    _Application(load, {'worker_class': _CommandWorker, **settings}).run()
+    try:
+        _Application(load, {'worker_class': _CommandWorker, **settings}).run()
+    except HaltServer as halted:
+        # gunicorn's Arbiter.halt does not expect that a second worker has failed while it stops the others
+        raise SystemExit(halted.exit_status) from None
