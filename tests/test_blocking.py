@@ -227,6 +227,7 @@ class _HeadOnly:
     """A response to HEAD: a broadcast ends it at once, and begins no greenlet."""
 
     headers_sent = True
+    writable_ended = False
     request = types.SimpleNamespace(method='HEAD')
 
     def end(self) -> None:

@@ -122,6 +122,7 @@ LAYERS = [
         'http.server.run_queue',
         'http.server.workers',
         'http.connection_log',
+        'http.notification',
         'http.server.error_response',
         'http.incoming',
         'http.body_reader',

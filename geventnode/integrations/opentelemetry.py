@@ -27,6 +27,7 @@ except ImportError as error:
     ) from error
 
 from geventnode import __version__
+from geventnode.errors import without_credentials
 from geventnode.http import Agent, ClientRequest, ExchangeObserver, RequestObserver, Server
 from geventnode.http import observe_exchanges as _observe_exchanges
 from geventnode.http import observe_requests as _observe_requests
@@ -146,10 +147,8 @@ class Tracing(ExchangeObserver, RequestObserver):
         origin = request._requested_origin
         scheme = request.protocol[:-1]
         method, attributes = _method(request.method)
-        target = request.path
-        if target[:1] == '/':
-            path, mark, query = target.partition('?')
-            target = path + mark + _without_signatures(query)
+        path, mark, query = without_credentials(request.path).partition('?')
+        target = path + mark + _without_signatures(query)
         attributes |= {
             'url.full': f'{scheme}://{origin.host_field}{target}' if target[:1] == '/' else target,
             'server.address': origin.host if origin.socket_path is None else origin.socket_path,
@@ -214,9 +213,9 @@ def _host_and_port(host: str | None) -> tuple[str | None, int | None]:
     if host is None:
         return None, None
     name, colon, port = host.rpartition(':')
-    if not colon or host.endswith(']') or not port.isdecimal():
-        return host.strip('[]'), None
-    return name.strip('[]'), int(port)
+    if not colon or host.endswith(']'):
+        return host.strip('[]') or None, None
+    return name.strip('[]') or None, int(port) if port.isdecimal() else None
 
 
 def _without_signatures(query: str) -> str:

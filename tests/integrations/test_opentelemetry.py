@@ -136,6 +136,8 @@ def test_span_of_an_exchange(serve: Serve, spans: Spans) -> None:
         (get('/', method='FIND'), 'HTTP', {'http.request.method': '_OTHER', 'http.request.method_original': 'FIND'}),
         (to('[::1]:81'), 'GET', {'server.address': '::1', 'server.port': 81}),
         (to('[::1]'), 'GET', {'server.address': '::1', 'server.port': None}),
+        (to('a:'), 'GET', {'server.address': 'a', 'server.port': None}),
+        (to(''), 'GET', {'server.address': None, 'server.port': None}),
         (get('http://x/a?b'), 'GET', {'url.path': '/a', 'url.query': 'b'}),
         (get('/?a=1&sig=secret&Signature=secret'), 'GET', {'url.query': 'a=1&sig=REDACTED&Signature=REDACTED'}),
         (b'GET / HTTP/1.0\r\n\r\n', 'GET', {'network.protocol.version': '1.0', 'server.address': None}),
@@ -271,6 +273,13 @@ def test_span_of_a_request(serve: Serve, spans: Spans, traced: Any) -> None:
         'network.peer.port': port,
         'network.protocol.version': '1.1',
     }
+
+
+def test_target_with_credentials(serve: Serve, spans: Spans, traced: Any) -> None:
+    port = serve(repeating).where[1]
+    options = {'hostname': '127.0.0.1', 'port': port, 'path': 'http://user:secret@other/a?sig=secret'}
+    http.get(options, agent=traced()).get_response().read()
+    assert (spans.all[0].attributes or {})['url.full'] == 'http://***@other/a?sig=REDACTED'
 
 
 def test_pooled_requests_have_their_own_parents(serve: Serve, spans: Spans, traced: Any) -> None:

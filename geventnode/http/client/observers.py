@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from geventnode.http.client.request import ClientRequest
+from geventnode.http.notification import notify
 from geventnode.interfaces import IRequestObserver
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ __all__ = ['ObservedRequest', 'RequestObserver', 'observe_requests', 'observed_c
 class RequestObserver:
     """A listener for the requests of an agent: override one method or both.
 
-    See :func:`observe_requests`. The methods must not block. An exception in them is not caught.
+    See :func:`observe_requests`. The methods must not block. An exception in them is logged (``geventnode.error``), and
+    the request goes on.
     """
 
     def request_began(self, request: Any) -> None:
         """Do nothing. Called once, before the head is rendered, in the greenlet that sends the request.
 
         :param request: the :class:`ClientRequest`. Its fields can be read and changed, by ``set_header()`` for
-            instance. A request that is sent a second time, on a new connection, has the same fields.
+            instance. A request that is sent a second time, on a new connection, has the same fields. If the head
+            cannot be rendered, the request ends with the error, and begins anew if the program sends it after all.
         """
 
     def request_ended(self, request: Any, error: BaseException | None) -> None:
@@ -59,21 +62,29 @@ class ObservedRequest(ClientRequest):
         if not self._began:
             self._began = True
             for observer in self.observers:
-                observer.request_began(self)
-        return super()._build_head(length)
+                notify(observer.request_began, self)
+        try:
+            return super()._build_head(length)
+        except Exception as error:
+            self._notify_unsent(error)
+            raise
 
     def _notify(self, error: BaseException | None) -> None:
         if self._began and not self._notified:
             self._notified = True
             for observer in self.observers:
-                observer.request_ended(self, error)
+                notify(observer.request_ended, self, error)
+
+    def _notify_unsent(self, error: BaseException) -> None:
+        """Notify the observers of an error that the caller gets: nothing is sent."""
+        self._notify(error)
+        self._began = self._notified = False
 
     def _render_message(self, body: bytes | memoryview) -> None:
         try:
             super()._render_message(body)
         except Exception as error:
-            # the caller gets it, and nothing is sent
-            self._notify(error)
+            self._notify_unsent(error)
             raise
 
     def _on_refused(self, error: BaseException) -> None:

@@ -19,7 +19,7 @@ from gevent import get_hub
 from gevent.event import Event
 from zope.interface import implementer
 
-from geventnode.errors import ConnectionClosed, EventQueueFull, InvalidInput
+from geventnode.errors import ConnectionClosed, EventQueueFull, InvalidInput, WriteAfterEnd
 from geventnode.interfaces import IEventBroadcast
 from geventnode.net.threads import check_thread
 from geventnode.options import count, seconds
@@ -74,8 +74,12 @@ class EventBroadcast:
 
         :param response: the :class:`ServerResponse`, without a stated length.
         :raises ConnectionClosed: the client has disconnected.
+        :raises InvalidInput: the response has a stated length, or a status without a body.
+        :raises WriteAfterEnd: the response has ended.
         """
         check_thread(self._hub, self)
+        if response.writable_ended:
+            raise WriteAfterEnd('add() after end() on this ServerResponse')
         if not response.headers_sent:
             response.set_header('Content-Type', 'text/event-stream; charset=utf-8')
             response.set_header('Cache-Control', 'no-store')
@@ -85,6 +89,11 @@ class EventBroadcast:
             response.end()
             return
         response.flush_headers()
+        if response._length is not None or not response._has_body:
+            # each event would fail, and other clients would not get it
+            raise InvalidInput(
+                'an event stream has a body without a stated length; remove Content-Length, or set another status'
+            )
         # a quiet stream is no stalled listener
         response.handler_may_block = True
         self._clients[response] = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from geventnode.http.notification import notify
 from geventnode.http.server.response import ServerResponse
 from geventnode.interfaces import IExchangeObserver
 
@@ -30,7 +31,8 @@ class ExchangeObserver:
     """A listener for the exchanges of a server: override one method or both.
 
     See :func:`observe_exchanges`. The methods are called in the greenlet that drives the exchange, and
-    :meth:`exchange_ended` in the hub as well: they must not block. An exception in them is not caught.
+    :meth:`exchange_ended` in the hub as well: they must not block. An exception in them is logged
+    (``geventnode.error``), and the exchange goes on.
     """
 
     def exchange_began(self, response: Any) -> None:
@@ -65,13 +67,13 @@ class ObservedResponse(ServerResponse):
         #: When the exchange began (monotonic).
         self.began = monotonic()
         for observer in self.observers:
-            observer.exchange_began(self)
+            notify(observer.exchange_began, self)
 
     def _notify(self, status_code: int) -> None:
         if not self._notified:
             self._notified = True
             for observer in self.observers:
-                observer.exchange_ended(self, status_code)
+                notify(observer.exchange_ended, self, status_code)
 
     def _hijack(self) -> Any:
         handed_over = super()._hijack()

@@ -14,6 +14,7 @@ from geventnode.errors import (
     ConnectError,
     ConnectionRefused,
     ContentLengthMismatch,
+    InvalidHeader,
     InvalidInput,
     QueueFull,
     RequestAborted,
@@ -155,6 +156,57 @@ def test_requests_that_are_not_sent(origin: MakeOrigin, noting: Noting, observed
     request = http.request(f'{server.url}/never', agent=agent)
     request.destroy()
     assert len(noting.log) == 5
+
+
+@pytest.mark.parametrize('send', [written, http.ClientRequest.flush_headers, http.ClientRequest.end])
+def test_head_that_cannot_be_rendered_ends_the_request(
+    serve: Serve, noting: Noting, observed: Any, send: Callable[[http.ClientRequest], Any]
+) -> None:
+    """It begins anew if the program sends it after all."""
+    url = f'http://127.0.0.1:{serve(echoing).where[1]}/x'
+    request = http.request(url, agent=observed(), method='PUT', headers={'Transfer-Encoding': 'gzip'})
+    with pytest.raises(InvalidHeader):
+        send(request)
+    assert noting.log == [('began', '/x'), ('ended', '/x', None, InvalidHeader)]
+    request.set_header('Transfer-Encoding', 'chunked')
+    send(request)
+    request.end()
+    assert request.get_response().read()
+    assert noting.log[2:] == [('began', '/x'), ('ended', '/x', 200, None)]
+
+
+class Raising(http.RequestObserver):
+    """Raise in both methods."""
+
+    def request_began(self, request: Any) -> None:
+        request.set_header('X-Trace', 'line\r\nX-Other: end')
+
+    def request_ended(self, request: Any, error: BaseException | None) -> None:
+        raise ValueError('on purpose')
+
+
+def test_observer_that_raises_ends_no_request(
+    serve: Serve, origin: MakeOrigin, noting: Noting, agent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = agent(keep_alive=True)
+    http.observe_requests(made, Raising())
+    http.observe_requests(made, noting)
+    url = f'http://127.0.0.1:{serve(echoing).where[1]}/'
+    assert [read(url, agent=made), read(url, agent=made)] == [b'0 None 0', b'2 None 0']
+    with pytest.raises(ConnectError):
+        read('http://127.0.0.1:1/', agent=made)
+    request = http.get(origin(silent).url, agent=made)
+    request.abort()
+    with pytest.raises(RequestAborted):
+        request.get_response()
+    assert len(noting.log) == 8
+    assert made.statistics()['active'] == 0
+    until(lambda: len(caplog.records) >= 8)
+    assert {each.getMessage().partition(' raised')[0] for each in caplog.records} == {
+        'observer failed: Raising.request_began',
+        'observer failed: Raising.request_ended',
+    }
+    assert all(each.exc_info for each in caplog.records)
 
 
 def test_tls_settings_that_cannot_be_used(noting: Noting, tmp_path: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.errors import EventQueueFull, InvalidInput, WrongThread
+from geventnode.errors import EventQueueFull, InvalidInput, WriteAfterEnd, WrongThread
 from geventnode.http.server.event_broadcast import encode_event
 from tests.other_threads import in_another_thread
 from tests.servers import Client, Log, Serve, Site, get
@@ -133,6 +133,36 @@ def test_responses_that_the_listener_has_ended_are_removed(serve: Serve) -> None
     client = opened(serve(listener))
     assert client.exactly(5) == b'0\r\n\r\n'
     assert (events.send('x'), len(events)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    'prepare',
+    [
+        lambda response: response.set_header('Content-Length', '5'),
+        lambda response: response.write_head(200, {'Content-Length': '5'}),
+        lambda response: response.write_head(204),
+        lambda response: response.end('x'),
+    ],
+)
+def test_responses_that_cannot_have_events_are_refused(serve: Serve, prepare: Any) -> None:
+    """Other clients get the events."""
+    events = http.EventBroadcast(heartbeat=None)
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/wrong':
+            prepare(response)
+        try:
+            events.add(response)
+        except (InvalidInput, WriteAfterEnd) as error:
+            log.append(error)
+
+    site = serve(listener)
+    site.connect().send(get('/wrong'))
+    log.wait_for_length(1)
+    client = opened(site)
+    assert (events.send('x'), len(events)) == (1, 1)
+    assert client.exactly(len(chunk(b'data: x\n\n'))) == chunk(b'data: x\n\n')
 
 
 def test_head_gets_no_events(serve: Serve) -> None:

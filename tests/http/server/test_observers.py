@@ -9,6 +9,7 @@ import pytest
 from geventnode import http
 from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeSampler
 from tests.servers import Log, Serve, get, ok
+from tests.sockets import until
 
 
 class Noting(http.ExchangeObserver):
@@ -116,6 +117,36 @@ def test_observer_can_close_the_connection(serve: Serve) -> None:
     server = http.create_server(ok)
     http.observe_exchanges(server, Closing())
     assert serve(server).connect().get('/').closes
+
+
+def test_observer_that_raises_ends_no_exchange(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
+    class Raising(http.ExchangeObserver):
+        def exchange_began(self, response: Any) -> None:
+            raise ValueError('on purpose')
+
+        def exchange_ended(self, response: Any, status_code: int) -> None:
+            raise ValueError('on purpose')
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/late':
+            return
+        response.write('a')
+        response.end('b')
+
+    server = http.create_server(listener)
+    http.observe_exchanges(server, Raising())
+    http.observe_exchanges(server, noting)
+    client = serve(server).connect()
+    assert [client.get('/').body, client.get('/').body] == [b'ab', b'ab']
+    client.send(get('/late'))
+    noting.log.wait_for_length(5)
+    client.abort()
+    noting.log.wait_for(('ended', '/late', CLIENT_CLOSED_REQUEST))
+    until(lambda: not server._sockets and len(caplog.records) == 6)
+    assert {each.getMessage() for each in caplog.records} == {
+        f"observer failed: {Raising.__qualname__}.exchange_{event} raised ValueError('on purpose')"
+        for event in ('began', 'ended')
+    }
 
 
 def test_observers_are_notified_in_order(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
