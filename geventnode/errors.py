@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 __all__ = [
+    'AT_SIGNS',
     'BodyNotAllowed',
     'BodyTooLarge',
     'CertificateError',
@@ -72,6 +73,9 @@ _Error = TypeVar('_Error', bound=BaseException)
 _before_authority = re.compile(r'(?:[A-Za-z][A-Za-z0-9+.-]*:)?//')
 _before_credentials = re.compile(r'(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]*')
 
+#: Characters that a URL cannot have because they look like ``@`` (Unicode TR 46), and are meant as such.
+AT_SIGNS = {0xFE6B: '@', 0xFF20: '@'}
+
 #: The authority, and a host with its port.
 _authority = re.compile(r'[^/?#]*')
 _host_and_port = re.compile(r'(?:\[[^\]]*\]|[^:@]*)(?::[0-9]*)?')
@@ -90,6 +94,7 @@ def without_credentials(url: str) -> str:
     It is for messages and log lines. If it is malformed, for instance because a delimiter in the password is not
     escaped, everything before the last ``@`` is replaced.
     """
+    url = url.translate(AT_SIGNS)
     if '@' not in url or (url[0] == '/' and url[1] not in '/\\'):
         # a path alone has no authority
         return url
@@ -97,7 +102,7 @@ def without_credentials(url: str) -> str:
     if before is not None:
         authority: Any = _authority.match(url, before.end())
         credentials, at, host = authority[0].rpartition('@')
-        if _host_and_port.fullmatch(host) is not None:
+        if authority[0] and _host_and_port.fullmatch(host) is not None:
             return f'{before[0]}***@{url[before.end() + len(credentials) + 1 :]}' if at else url
     malformed: Any = _before_credentials.match(url)
     return f'{malformed[0]}***{url[url.rindex("@") :]}'

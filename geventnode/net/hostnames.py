@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import stringprep
 
-from geventnode.errors import InvalidInput, without_credentials
+from geventnode.errors import AT_SIGNS, InvalidInput
 
-__all__ = ['ascii_name', 'without_root']
+__all__ = ['ascii_name', 'shown_host', 'without_root']
 
 #: Characters that IDNA 2003 replaces or removes and IDNA 2008 keeps (UTS 46, section 4, deviation characters); the
 #: capital ß is mapped to the small one.
@@ -43,7 +43,7 @@ def _without_idna(host: str) -> str:
         # characters assigned after Unicode 3.2 are unknown to IDNA 2003
         if character in DEVIATING or stringprep.in_table_a1(character):
             raise InvalidInput(
-                f'host {without_credentials(host)!r} has {character!r}, which cannot be encoded safely without the '
+                f'host {shown_host(host)!r} has {character!r}, which cannot be encoded safely without the '
                 "idna package: pip install 'geventnode[idna]', or write the name as xn--..."
             )
     try:
@@ -53,10 +53,16 @@ def _without_idna(host: str) -> str:
 
 
 def _invalid(host: str, error: UnicodeError) -> InvalidInput:
-    shown = without_credentials(host)
+    shown = shown_host(host)
     # the error can quote them
     reason = f' ({error})' if shown == host else ''
     return InvalidInput(f'host is not an internationalized host name: {shown!r}{reason}')
+
+
+def shown_host(host: str) -> str:
+    """Return ``host`` for messages: with ``***`` instead of user and password, which a host does not have."""
+    _, at, rest = host.translate(AT_SIGNS).rpartition('@')
+    return f'***@{rest}' if at else host
 
 
 def without_root(name: str) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, without_credentials
 from geventnode.net.hostnames import ascii_name
 
 __all__ = ['NoProxy']
@@ -66,14 +66,17 @@ def _parse(entry: str, name: str) -> tuple[_HostRule, int | None]:
     if found := _with_port.fullmatch(host):
         host, port = found['host'], int(found['port'])
         if not 0 < port < 65536:
-            raise InvalidInput(f'{name} has a port that is not from 1 to 65535: {entry!r}', 'ERR_PROXY_INVALID_CONFIG')
+            raise _invalid(name, 'a port that is not from 1 to 65535', entry)
     bare = host[1:-1] if host.startswith('[') and host.endswith(']') else host
     rule = _any_host if bare == '*' else _address_rule(bare) or _name_rule(bare.rstrip('.'))
     if rule is None:
-        raise InvalidInput(
-            f'{name} has an entry that is no host, suffix, address or network: {entry!r}', 'ERR_PROXY_INVALID_CONFIG'
-        )
+        raise _invalid(name, 'an entry that is no host, suffix, address or network', entry)
     return rule, port
+
+
+def _invalid(name: str, problem: str, entry: str) -> InvalidInput:
+    """Return the error for an entry. It does not have credentials."""
+    return InvalidInput(f'{name} has {problem}: {without_credentials(entry)!r}', 'ERR_PROXY_INVALID_CONFIG')
 
 
 def _any_host(name: str, address: Address | None) -> bool:

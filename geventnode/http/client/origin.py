@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout, without_credentials
 from geventnode.net.address import port_number
-from geventnode.net.hostnames import ascii_name
+from geventnode.net.hostnames import ascii_name, shown_host
 from geventnode.protocol import is_host
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _host_field(host: str, port: int, default_port: int) -> str:
     if port != default_port:
         shown += f':{port}'
     if not host or not is_host(shown):
-        raise InvalidInput(f'host is no host name or address: {without_credentials(host)!r}', 'ERR_INVALID_ARG_VALUE')
+        raise InvalidInput(f'host is no host name or address: {shown_host(host)!r}', 'ERR_INVALID_ARG_VALUE')
     return shown
 
 

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import AT_SIGNS, InvalidInput
 from geventnode.http.client.no_proxy import NoProxy
 from geventnode.http.client.origin import Origin, checked_port, host_name
 from geventnode.protocol import is_host
@@ -118,6 +118,7 @@ class Proxy:
 
 def _without_credentials(url: str) -> str:
     """Return ``url``, which can be malformed, without user and password."""
+    url = url.translate(AT_SIGNS)
     found = _scheme.match(url)
     start = 0 if found is None else found.end()
     return url[:start] + url[start:].rpartition('@')[2]

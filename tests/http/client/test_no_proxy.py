@@ -99,3 +99,10 @@ def test_entry_without_meaning_is_refused(entry: str) -> None:
 def test_entries_of_another_type_are_refused() -> None:
     with pytest.raises(TypeError, match='no_proxy must be str or an iterable of str, not of int'):
         NoProxy([1])  # type: ignore[list-item]  # that is the test
+
+
+@pytest.mark.parametrize('entry', ['http://user:secret@host/', 'user:secret@host', 'user:secret@host:99999'])
+def test_credentials_are_not_shown(entry: str) -> None:
+    with pytest.raises(InvalidInput, match='no_proxy has') as caught:
+        NoProxy(entry)
+    assert 'secret' not in str(caught.value)
