@@ -31,7 +31,7 @@ def stall() -> None:
     looking._next_sweep -= STALL
     for owner in looking._owners:
         for thing in (owner, getattr(owner, 'socket', owner)):
-            for name in ('_expires', 'began', 'since', '_last_activity', 'opened_at'):
+            for name in ('_expires', 'began', 'since', '_last_activity', '_last_sent', 'opened_at'):
                 if hasattr(thing, name):
                     setattr(thing, name, getattr(thing, name) - STALL)
     _sweep()
