@@ -125,6 +125,7 @@ LAYERS = [
         'http.notification',
         'http.server.error_response',
         'http.incoming',
+        'http.same_origin',
         'http.body_reader',
         'http.server.deadlines',
         'http.outgoing',

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from geventnode.http import IncomingMessage
+from geventnode.http.same_origin import same_origin
 from geventnode.protocol import TrustedProxies
 
 __all__ = ['LOOPBACK', 'AccessPolicy', 'is_cross_site']
@@ -56,6 +57,12 @@ class AccessPolicy:
 
 
 def is_cross_site(request: IncomingMessage) -> bool:
-    """Return whether a page of another site sent the request."""
-    # W3C Fetch Metadata Request Headers
-    return request.headers.get('sec-fetch-site', 'none') not in ('none', 'same-origin')
+    """Return whether a page of another site sent the request.
+
+    Browsers state it in ``Sec-Fetch-Site`` (W3C, Fetch Metadata Request Headers), but only to HTTPS and to the local
+    machine. ``Origin`` is compared otherwise, which they send with each POST.
+    """
+    site = request.headers.get('sec-fetch-site')
+    if site is None:
+        return not same_origin(request)
+    return site not in ('none', 'same-origin')

@@ -13,9 +13,9 @@ from geventnode.errors import (
     WebSocketHandshakeError,
     WebSocketProtocolError,
 )
+from geventnode.http.same_origin import same_origin
 from geventnode.websocket.client import connect
 from geventnode.websocket.connection import WebSocket
-from geventnode.websocket.handshake import same_origin
 from geventnode.websocket.server import accept, listener, upgrade
 
 __all__ = [

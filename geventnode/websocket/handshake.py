@@ -8,12 +8,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from wsproto.utilities import generate_accept_token
 
 from geventnode.errors import InvalidInput, WebSocketHandshakeError, without_credentials
 from geventnode.http.incoming import IncomingMessage
+from geventnode.http.same_origin import same_origin
 from geventnode.protocol import connection_options
 from geventnode.websocket.deflate import Deflate, MalformedExtensions, MessageDeflate, accept_offer, accept_response
 
@@ -26,7 +26,6 @@ __all__ = [
     'check_response',
     'check_subprotocols',
     'make_key',
-    'same_origin',
 ]
 
 VERSION = '13'
@@ -54,28 +53,6 @@ def accept_token(key: str) -> str:
 def make_key() -> str:
     """Return a new ``Sec-WebSocket-Key``."""
     return base64.b64encode(os.urandom(16)).decode('ascii')
-
-
-def same_origin(request: IncomingMessage) -> bool:
-    """Return whether a page of the same host has opened the WebSocket.
-
-    That is also true for clients that are no browsers. The host and the port in ``Origin`` must be those of the request
-    (RFC 6454, section 5). The scheme is not compared, because a proxy can have ended TLS. A request without ``Origin``
-    is not one of a page."""
-    origin = request.headers.get('origin')
-    if origin is None:
-        return True
-    try:
-        parts = urlsplit(origin)
-        port = parts.port
-    except ValueError:
-        return False
-    if not parts.hostname or parts.scheme not in ('http', 'https'):
-        return False
-    host = f'[{parts.hostname}]' if ':' in parts.hostname else parts.hostname
-    default = 443 if parts.scheme == 'https' else 80
-    asked = (getattr(request, 'host', None) or '').lower()
-    return asked in ({host, f'{host}:{default}'} if port in (None, default) else {f'{host}:{port}'})
 
 
 def check_origins(origins: Any) -> None:

@@ -214,10 +214,28 @@ def test_batch_is_bounded(demo: DemoServer, query: str, reason: str) -> None:
     assert body.startswith(reason)
 
 
-def test_other_sites_cannot_use_the_pool(demo: DemoServer) -> None:
-    status, body = posted(demo, '', 'Sec-Fetch-Site: cross-site')
+@pytest.mark.parametrize('field', ['Sec-Fetch-Site: cross-site', 'Origin: http://evil.example', 'Origin: null'])
+def test_other_sites_cannot_use_the_pool(demo: DemoServer, field: str) -> None:
+    """Browsers send no Sec-Fetch-Site to a plain HTTP address of another machine."""
+    status, body = posted(demo, '', field)
     assert (status, body) == (403, 'The pool makes no requests for pages of other sites\n')
     assert demo._pool.state()['active'] == 0
+
+
+@pytest.mark.parametrize(
+    'fields', [('Host: a:80', 'Origin: http://a'), ('Origin: null', 'Sec-Fetch-Site: same-origin')]
+)
+def test_own_page_can_use_the_pool(demo: DemoServer, fields: tuple[str, ...]) -> None:
+    assert posted(demo, '?requests=1', *fields)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ('target', 'status'),
+    [('//[', 404), ('//x/slow', 404), ('http://[v1.x]/slow?a', 200), ('HTTP://x?a', 200), ('/a//[', 404)],
+)
+def test_unusual_targets(demo: DemoServer, target: str, status: int) -> None:
+    with opened(demo, f'GET {target} HTTP/1.0') as answer:
+        assert int(answer.readline().split()[1]) == status
 
 
 def test_pool_needs_connections_without_a_proxy_header(demo: DemoServer) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from time import gmtime, monotonic, strftime, time
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import gevent
 from gevent.event import Event
@@ -39,6 +39,9 @@ STATE_AGE = 0.5
 
 #: Seconds from a change of the pool to the report, so that changes of one moment are one report.
 PAUSE = 0.03
+
+#: The scheme and the authority of a target in absolute-form (RFC 9112, section 3.2.2).
+_authority = re.compile(r'^https?://[^/?]*', re.IGNORECASE)
 
 #: The fields of a query, each with its values.
 Query = dict[str, list[str]]
@@ -88,8 +91,8 @@ class DemoServer(Server):
 
     def _handle(self, request: IncomingMessage, response: ServerResponse) -> None:
         response.set_header('X-Content-Type-Options', 'nosniff')
-        target = urlsplit(request.url or '')
-        route = ROUTES.get(target.path)
+        path, _, query = _authority.sub('', request.url or '', count=1).partition('?')
+        route = ROUTES.get(path or '/')
         if route is None:
             _send_text(response, 404, 'There is no such page; the demo is at /')
         elif request.method not in route.methods:
@@ -97,7 +100,7 @@ class DemoServer(Server):
             response.set_header('Allow', allowed)
             _send_text(response, 405, f'Methods that work here: {allowed}')
         else:
-            route.handler(self, request, response, parse_qs(target.query))
+            route.handler(self, request, response, parse_qs(query))
 
     def _show_page(self, request: IncomingMessage, response: ServerResponse, query: Query) -> None:
         response.write_head(200, {**self._page.headers, 'Cache-Control': 'no-cache'})
