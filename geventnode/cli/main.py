@@ -19,7 +19,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geventnode.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
-from geventnode.cli.targets import UsageError, check_callable, factory_hint, load_target, print_traceback
+from geventnode.cli.targets import (
+    UsageError,
+    check_callable,
+    exit_reported,
+    factory_hint,
+    load_target,
+    print_traceback,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +93,8 @@ def serve(options: argparse.Namespace) -> int:
     keep_enabled('geventnode.error', 'geventnode.access', 'geventnode.connection')
 
     try:
-        server = _make_server(options)
+        with exit_reported(options.target):
+            server = _make_server(options)
     except UsageError:
         raise
     except Exception as error:
@@ -396,6 +404,8 @@ def _check_combinations(options: argparse.Namespace) -> None:
         raise UsageError('--access-log-format has no effect with --no-access-log; remove one of them')
     if options.monitor_clients is not None and options.monitor is None:
         raise UsageError('--monitor-client has no effect without --monitor; add it')
+    if options.kind is not None and options.target is None:
+        raise UsageError(f'--{options.kind} has no effect without TARGET; name a file or a module')
 
 
 def _make_server(options: argparse.Namespace) -> Any:

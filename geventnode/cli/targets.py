@@ -22,6 +22,7 @@ __all__ = [
     'Interrupted',
     'UsageError',
     'check_callable',
+    'exit_reported',
     'factory_hint',
     'load_target',
     'print_traceback',
@@ -122,6 +123,27 @@ def _supervised_import(target: str) -> Iterator[None]:
         except KeyboardInterrupt as error:
             place = _place(_frames(error.__traceback__))
             raise Interrupted(f'interrupted while {target!r} was being imported{place}') from error
+
+
+@contextlib.contextmanager
+def exit_reported(target: str | None) -> Iterator[None]:
+    """Report that the target ends the process: it is not to end without a reason.
+
+    The exit status remains that of the target.
+
+    :param target: the target that the block loads; None without one.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        frames = _frames(error.__traceback__)
+        # the process that Werkzeug's reloader has started reports its end itself
+        if frames[0].f_globals.get('__name__') == 'werkzeug._reloader':
+            raise
+        place = _place(frames)
+        code = '' if error.code is None else repr(error.code)
+        sys.stderr.write(f'geventnode: {target!r} called sys.exit({code}) while it was being imported{place}\n')
+        raise
 
 
 def _path_of(target: str) -> str:

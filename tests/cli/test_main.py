@@ -566,6 +566,14 @@ def test_bad_number_is_refused(arguments: list[str], complaint: str, capsys: pyt
     assert capsys.readouterr().err.endswith(f'error: argument {complaint}\n')
 
 
+@pytest.mark.parametrize('option', ['--wsgi', '--listener'])
+@pytest.mark.parametrize('more', [[], ['--workers', '2']])
+def test_kind_of_target_needs_a_target(option: str, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo page is served without one."""
+    assert main(['serve', option, *more]) == 2
+    assert capsys.readouterr().err == f'geventnode: {option} has no effect without TARGET; name a file or a module\n'
+
+
 @pytest.mark.parametrize('more', [[], ['--workers', '2']])
 def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--trusted-proxy', '127.0.0.1', *more]) == 2

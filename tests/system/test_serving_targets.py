@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,23 @@ def test_interrupted_import_is_reported(command: str) -> None:
     assert 'Traceback' not in errors
     line = errors.splitlines()[-1]
     assert line == f"geventnode: interrupted while 'serving.py' was being imported (serving.py, line {LINE})"
+
+
+@pytest.mark.parametrize('command', ['serve', 'doctor'])
+@pytest.mark.parametrize(('call', 'status'), [('sys.exit()', 0), ('sys.exit(3)', 3)])
+def test_target_that_ends_the_process_is_reported(tmp_path: Path, command: str, call: str, status: int) -> None:
+    """The server would otherwise end without a reason."""
+    (tmp_path / 'ending.py').write_text(f'import sys\n{call}\n')
+    finished = subprocess.run(
+        [sys.executable, '-m', 'geventnode', command, 'ending.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert finished.returncode == status
+    assert finished.stderr == f"geventnode: 'ending.py' called {call} while it was being imported (ending.py, line 2)\n"
 
 
 def test_import_interrupted_in_the_import_system_is_reported() -> None:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from geventnode import __version__
-from geventnode.cli.targets import UsageError, load_target, print_traceback
+from geventnode.cli.targets import UsageError, exit_reported, load_target, print_traceback
 from geventnode.errors import InvalidInput
 
 __all__ = ['BLOCKERS', 'EARLY', 'HTTP2_LIBRARIES', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
@@ -130,7 +130,8 @@ def gather(target: str | None = None) -> Facts:
         gevent.events.subscribers.append(observer)
         try:
             if target is not None:
-                load_target(target)
+                with exit_reported(target):
+                    load_target(target)
         except UsageError:
             raise
         except Exception as error:
