@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from http.client import HTTPConnection, HTTPResponse
@@ -185,6 +186,7 @@ class Gunicorn:
 
     def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
         """Read its output until ``count`` more lines match; return the match of the last."""
+        given_up = time.monotonic() + PATIENCE
         for line in self.process.stdout:
             self.said.append(line)
             found = re.search(pattern, line)
@@ -192,6 +194,8 @@ class Gunicorn:
                 count -= 1
                 if not count:
                     return found
+            # a process that is started again and again has output for ever
+            assert time.monotonic() < given_up, f'gunicorn has not said {pattern!r}:\n{"".join(self.said[-100:])}'
         raise AssertionError(f'gunicorn has ended before it said {pattern!r}:\n{"".join(self.said)}')
 
     def wait_for_each(self, *patterns: str) -> list[re.Match[str]]:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,22 @@ class Site:
 
 
 @contextlib.contextmanager
+def short_directory() -> Iterator[Path]:
+    """Make a directory with a short name.
+
+    The path of gunicorn's socket in a directory of pytest's can be longer than the kernel allows (unix(7): 108 bytes).
+    """
+    with tempfile.TemporaryDirectory(prefix='dirty') as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with short_directory() as made:
+        yield made
+
+
+@contextlib.contextmanager
 def site(directory: Path, preload: bool, settings: str = '', **options: Any) -> Iterator[Site]:
     """Run gunicorn with two dirty workers, and wait until they listen."""
     (directory / 'version').write_text('1')
@@ -94,9 +111,9 @@ def site(directory: Path, preload: bool, settings: str = '', **options: Any) -> 
 
 
 @pytest.fixture(scope='module', params=[True, False], ids=['preloaded', 'loaded'])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def shared(request: pytest.FixtureRequest) -> Iterator[Site]:
     """An application with one web worker, for several tests."""
-    with site(tmp_path_factory.mktemp('shared'), request.param) as made:
+    with short_directory() as directory, site(directory, request.param) as made:
         yield made
 
 
@@ -150,9 +167,9 @@ def test_the_shared_tables(shared: Site) -> None:
 
 
 @preloaded_or_not
-def test_a_dirty_worker_that_was_killed(tmp_path: Path, preload: bool) -> None:
+def test_a_dirty_worker_that_was_killed(directory: Path, preload: bool) -> None:
     """It is replaced, and calls succeed. SIGTERM ends all processes, and no file is left."""
-    with site(tmp_path, preload) as made:
+    with site(directory, preload) as made:
         pid, _, _ = made.call('/identify')
         os.kill(pid, signal.SIGKILL)
         made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
@@ -163,16 +180,16 @@ def test_a_dirty_worker_that_was_killed(tmp_path: Path, preload: bool) -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert not [path for path in tmp_path.rglob('*') if path.is_socket()]
+    assert not [path for path in directory.rglob('*') if path.is_socket()]
 
 
 # -- the control socket -----------------------------------------------------------------------------------------------
 
 
 @preloaded_or_not
-def test_every_command(tmp_path: Path, preload: bool) -> None:
+def test_every_command(directory: Path, preload: bool) -> None:
     """``gunicornc`` shows and changes web workers and dirty workers, reloads, and stops."""
-    with site(tmp_path, preload) as made:
+    with site(directory, preload) as made:
         pid = made.call('/pid')
         shown = made.run_gunicornc('show all')
         assert [each['pid'] for each in shown['web_workers']] == [pid]
