@@ -31,7 +31,8 @@ __all__ = ['run']
 FAILURE, WRONG_COMMAND, REFUSED_BY_SERVER = 1, 2, 22
 
 #: Signals that end the exchange, unless the process was started with them ignored (nohup, a shell's background).
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Windows has no SIGHUP.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, 'SIGHUP') else ()))
 
 FORM = 'application/x-www-form-urlencoded'
 

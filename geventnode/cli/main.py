@@ -5,7 +5,7 @@ blocking functions. The imports at the top of this file are therefore only those
 
 A user's mistake (an address, a name, a port in use) is one line on standard error and exit status 2. An exception of
 the target's own code is shown with its traceback, exit status 1. Standard output is for the server's address and the
-access log, standard error for everything that goes wrong.
+access log, standard error for everything that goes wrong; and for the address, if the log is JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import errno
 import re
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from geventnode.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
 from geventnode.cli.targets import (
@@ -581,39 +581,43 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
     if parent is not None:
         # for a signal to the whole process group
         watchers.append(gevent.signal_handler(signal.SIGHUP, lambda: None))
-    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    elif hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         # under nohup, the process outlives its terminal
         signals.append(signal.SIGHUP)
     watchers += [gevent.signal_handler(number, stop, number) for number in signals]
-    watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
+    if hasattr(signal, 'SIGUSR1'):
+        watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
     server.once('close', stopping.set)
+    # a log in JSON has no other lines
+    notices = sys.stderr if options.access_log_format == 'json' else sys.stdout
     print(
         f'Serving {name} on {_url(server)}\n'
         f'To stop, press Ctrl+C or send SIGTERM: active requests then have {options.grace:g} s to finish. '
         'A second signal stops at once.',
+        file=notices,
         flush=True,
     )
     if options.monitor is not None:
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
-        print(f'The monitor is at {options.monitor}, for {clients}', flush=True)
+        print(f'The monitor is at {options.monitor}, for {clients}', file=notices, flush=True)
     if parent is not None:
-        print(f'To load new code, send SIGHUP to process {os.getppid()}.', flush=True)
+        print(f'To load new code, send SIGHUP to process {os.getppid()}.', file=notices, flush=True)
         parent.notify_ready(when_dead=stopping.set)
     stopping.wait()
-    _drain(server, options.grace)
+    _drain(server, options.grace, notices)
     for watcher in watchers:
         watcher.cancel()
     return 128 + forced[0] if forced else 0
 
 
-def _drain(server: Any, grace: float) -> None:
+def _drain(server: Any, grace: float, notices: TextIO) -> None:
     import gevent
 
     if server.listening:
         server.close()
     connections = server.get_connections()
     if connections:
-        print(f'Stopping: {connections} open connection(s)', flush=True)
+        print(f'Stopping: {connections} open connection(s)', file=notices, flush=True)
     if gevent.with_timeout(grace, server.stop, timeout_value=True):
         print(f'geventnode: {server.get_connections()} connection(s) aborted after {grace:g} s', file=sys.stderr)
         server.stop(0)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +16,7 @@ import pytest
 from tests.code_blocks import BLOCKS
 from tests.servers import Client, get
 from tests.system.gunicorns import OLDEST, Gunicorn
-from tests.system.running import Served, run
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run
 from tests.system.test_serve_workers import workers
 
 #: Requests with characters that break lines, quotes or encodings, as far as HTTP allows them in a target or a field.
@@ -59,9 +64,31 @@ def check(lines: list[str], directory: Path) -> None:
 
 
 def test_json_of_one_process(tmp_path: Path) -> None:
-    with Served('handlers:listener', '--access-log-format', 'json', access_log=True) as served:
+    options = '--access-log-format', 'json'
+    with Served('handlers:listener', *options, access_log=True, stderr=subprocess.STDOUT) as served:
         send_all(served.port)
         check([served.next_line() for _ in HOSTILE], tmp_path)
+
+
+@pytest.mark.parametrize('more', [(), ('--monitor',), ('--reload-on-hup',), ('--workers', '1')])
+def test_standard_output_is_json_only(more: tuple[str, ...]) -> None:
+    """The notices are on standard error, so that ``jq`` can read the log."""
+    command = ['serve', 'handlers:listener', '--bind', '127.0.0.1:0', '--access-log-format', 'json', *more]
+    with subprocess.Popen(
+        [sys.executable, '-m', 'geventnode', *command],
+        cwd=APPS,
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        greeting = next(line for line in process.stderr if 'http://127.0.0.1:' in line)
+        port = int(re.search(r'127\.0\.0\.1:(\d+)', greeting)[1])
+        with contextlib.closing(Client(('127.0.0.1', port))) as client:
+            assert client.send(get('/plain')).response().status == 200
+        assert json.loads(process.stdout.readline())['target'] == '/plain'
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=PATIENCE)[0] == ''
 
 
 def test_json_of_workers(tmp_path: Path) -> None:
