@@ -54,7 +54,15 @@ MISSING = {
 }
 
 #: Those of other packages that the package uses; they are imported before the names are removed.
-LIBRARIES = ('requests', 'urllib3', 'prometheus_client', 'h2.connection', 'wsproto', 'opentelemetry.sdk.trace', 'pytest')
+LIBRARIES = (
+    'requests',
+    'urllib3',
+    'prometheus_client',
+    'h2.connection',
+    'wsproto',
+    'opentelemetry.sdk.trace',
+    'pytest',
+)
 
 
 def test_package_works_without_the_names_of_linux() -> None:
