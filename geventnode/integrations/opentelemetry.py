@@ -31,6 +31,7 @@ from geventnode.errors import without_credentials
 from geventnode.http import Agent, ClientRequest, ExchangeObserver, RequestObserver, Server
 from geventnode.http import observe_exchanges as _observe_exchanges
 from geventnode.http import observe_requests as _observe_requests
+from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST, is_complete
 
 __all__ = ['Tracing']
 
@@ -42,6 +43,9 @@ SIGNATURES = frozenset(('AWSAccessKeyId', 'Signature', 'sig', 'X-Goog-Signature'
 
 #: The versions that the conventions name in another way.
 _VERSIONS = {'2.0': '2'}
+
+#: The ``error.type`` of a response that the listener or the client has cut short.
+INCOMPLETE = 'incomplete_response'
 
 #: The version of the conventions.
 SCHEMA = 'https://opentelemetry.io/schemas/1.37.0'
@@ -86,7 +90,8 @@ class Tracing(ExchangeObserver, RequestObserver):
         """Create a span for each exchange that ``server`` begins from now on.
 
         It is the current span in the listeners, and a child of the span in the fields of the request. It ends with the
-        exchange: with the complete response, or when the connection is lost or upgraded.
+        exchange: with the complete response, or when the connection is lost or upgraded. A response that was cut short
+        is an error with the type ``incomplete_response``.
         """
         _observe_exchanges(server, self)
 
@@ -135,6 +140,9 @@ class Tracing(ExchangeObserver, RequestObserver):
         span.set_attribute('http.response.status_code', status_code)
         if status_code >= 500:
             span.set_attribute('error.type', str(status_code))
+            span.set_status(trace.StatusCode.ERROR)
+        elif status_code != CLIENT_CLOSED_REQUEST and not is_complete(response, status_code):
+            span.set_attribute('error.type', INCOMPLETE)
             span.set_status(trace.StatusCode.ERROR)
         span.end()
 

@@ -172,6 +172,35 @@ def test_disconnect_ends_the_span(serve: Serve, spans: Spans) -> None:
     assert (span.attributes or {})['http.response.status_code'] == 499
 
 
+@pytest.mark.parametrize('target', ['/raise', '/short', '/leave', '/whole', '/upgrade'])
+def test_response_that_is_cut_short_is_an_error(serve: Serve, spans: Spans, target: str) -> None:
+    arrived = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if target == '/upgrade':
+            response.upgrade()[0].destroy()
+            return
+        response.write_head(200, {'Content-Length': '2'})
+        response.write('a')
+        if target == '/raise':
+            raise ValueError('on purpose')
+        if target == '/short':
+            response.end()
+        if target == '/whole':
+            response.end('b')
+        arrived.set()
+
+    client = serve(spans.server(listener)).connect()
+    client.send(get(target, 'Connection: upgrade', 'Upgrade: x'))
+    if target == '/leave':
+        arrived.wait()
+        client.abort()
+    (span,) = spans.wait_for(1)
+    cut = target not in ('/whole', '/upgrade')
+    assert (span.attributes or {}).get('error.type') == ('incomplete_response' if cut else None)
+    assert (span.attributes or {})['http.response.status_code'] == (101 if target == '/upgrade' else 200)
+
+
 @pytest.mark.parametrize('field', ['traceparent: 00-0-0-00', f'{TRACEPARENT}\r\n{TRACEPARENT}', 'tracestate: a=b'])
 def test_invalid_parents_are_ignored(serve: Serve, spans: Spans, field: str) -> None:
     client = serve(spans.server(telling)).connect()

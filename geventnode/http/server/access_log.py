@@ -22,7 +22,7 @@ from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeObse
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.server import Server
 
-__all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'json_access_line', 'log_access']
+__all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'is_complete', 'json_access_line', 'log_access']
 
 log = logging.getLogger('geventnode.access')
 
@@ -101,7 +101,7 @@ def json_access_line(response: Any, status_code: int) -> str:
             'status': status_code,
             'body_size': response.body_size if response._has_body else 0,
             'duration': round(monotonic() - response.began, 6),
-            'complete': _is_complete(response, status_code),
+            'complete': is_complete(response, status_code),
             'referer': headers.get('referer'),
             'user_agent': headers.get('user-agent'),
         }
@@ -111,7 +111,7 @@ def json_access_line(response: Any, status_code: int) -> str:
 _encode = json.JSONEncoder(separators=(',', ':')).encode
 
 
-def _is_complete(response: Any, status_code: int) -> bool:
+def is_complete(response: Any, status_code: int) -> bool:
     """Return whether all of a response was passed to the socket: the application's, or the server's instead."""
     if response.destroyed:
         # the server sends an error response instead, if no head was sent
