@@ -4,7 +4,7 @@
 idle connection has no greenlet, so that ten thousand of them need little memory. It sends each message to all others,
 and disconnects those that do not read.
 
-    pip install geventnode[websocket]; python contrib/examples/websocket_echo.py
+    pip install 'geventnode[websocket]'; python contrib/examples/websocket_echo.py
 """
 
 from __future__ import annotations

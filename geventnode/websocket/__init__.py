@@ -1,6 +1,6 @@
 """WebSockets (RFC 6455), with compression (RFC 7692), for servers and clients.
 
-It needs ``wsproto``: ``pip install geventnode[websocket]``.
+It needs ``wsproto``: ``pip install 'geventnode[websocket]'``.
 """
 
 from geventnode.errors import (

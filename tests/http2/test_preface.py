@@ -30,7 +30,7 @@ except ImportError as error:
 def test_without_the_extra_there_is_one_clear_error() -> None:
     ended = subprocess.run([sys.executable, '-c', WITHOUT], capture_output=True, text=True)
     assert ended.stdout == (
-        'http2 needs a package that is not installed (hyperframe); run: pip install geventnode[http2]\n'
+        "http2 needs a package that is not installed (hyperframe); run: pip install 'geventnode[http2]'\n"
     )
     assert ended.stderr == ''
 

@@ -87,6 +87,19 @@ def test_server_shows_its_connections(page: Browser) -> None:
     assert sum(counted) == page.evaluate("Number(document.querySelector('#total').textContent)")
 
 
+def test_figures_of_a_lost_server_are_cleared(page: Browser) -> None:
+    """They would be wrong, and look as if the server was busy."""
+    own = page.evaluate('location.href')
+    with Served() as lost:
+        page.open(f'{lost.url}/')
+        page.wait_for("document.querySelector('#active').textContent === '0 of 4'")
+    page.wait_for("document.querySelector('#live-state').textContent.startsWith('Connection lost')")
+    shown = "[...document.querySelectorAll('.figures dd, #total, #listeners')].map((each) => each.textContent)"
+    assert set(page.evaluate(shown)) == {'–'}
+    assert page.evaluate("document.querySelectorAll('#queue i, #slots .on, #slots .idle').length") == 0
+    page.open(own)
+
+
 def test_request_is_repeated(page: Browser) -> None:
     page.click('#again')
     page.wait_for("document.querySelector('#asked').textContent.startsWith('Request 2, at ')")

@@ -310,7 +310,7 @@ class Server(NetServer):
         except ImportError as error:
             package = (error.name or '').partition('.')[0]
             raise ImportError(
-                f'http2 needs a package that is not installed ({package}); run: pip install geventnode[http2]'
+                f"http2 needs a package that is not installed ({package}); run: pip install 'geventnode[http2]'"
             ) from error
         self._trace_http2 = trace
         self._http2_limits = ConnectionLimits(
