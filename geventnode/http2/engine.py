@@ -79,6 +79,8 @@ JOIN_UP_TO = 1024
 _HEADER = Struct('>HBBBL')
 #: The same with a payload of one number: RST_STREAM and WINDOW_UPDATE.
 _NUMBER = Struct('>HBBBLL')
+#: One value of SETTINGS.
+_SETTING = Struct('>HL')
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
 _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 5, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY_FLAG = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -735,32 +737,36 @@ class Engine:
         if len(payload) % 6:
             raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'SETTINGS has a part of a value')
         self._settings_seen = True
-        for name, value in _parsed(SettingsFrame(0), 0, payload).settings.items():
-            self._apply_setting(name, value)
+        window = self._initial_send_window
+        for name, value in _SETTING.iter_unpack(payload):
+            # in their order: of several sizes of the table, the smallest counts, too (RFC 7541, section 4.2)
+            if name == SettingsFrame.HEADER_TABLE_SIZE:
+                self._encoder.resize(min(value, DEFAULT_TABLE_SIZE))
+            elif name == SettingsFrame.ENABLE_PUSH:
+                if value > 1:
+                    raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_ENABLE_PUSH is neither 0 nor 1')
+            elif name == SettingsFrame.INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'SETTINGS_INITIAL_WINDOW_SIZE is too large')
+                window = value
+            elif name == SettingsFrame.MAX_FRAME_SIZE:
+                if not 16384 <= value < 2**24:
+                    raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_MAX_FRAME_SIZE is out of its range')
+                self.max_sent_frame = min(value, MAX_SENT_FRAME)
+        # once: a frame can have thousands of values, and every stream is changed
+        self._change_send_windows(window - self._initial_send_window)
         self._send_frame(SettingsFrame(0, flags=['ACK']))
 
-    def _apply_setting(self, name: int, value: int) -> None:
-        if name == SettingsFrame.HEADER_TABLE_SIZE:
-            self._encoder.resize(min(value, DEFAULT_TABLE_SIZE))
-        elif name == SettingsFrame.ENABLE_PUSH:
-            if value > 1:
-                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_ENABLE_PUSH is neither 0 nor 1')
-        elif name == SettingsFrame.INITIAL_WINDOW_SIZE:
-            if value > MAX_WINDOW:
-                raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'SETTINGS_INITIAL_WINDOW_SIZE is too large')
-            change = value - self._initial_send_window
-            self._initial_send_window = value
-            for stream in self.streams.values():
-                # it can become negative (RFC 9113, section 6.9.2)
-                stream.send_window += change
-                if stream.send_window > MAX_WINDOW:
-                    raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'the window of a stream is too large')
-            if change > 0:
-                self._events.append(WindowOpened(None))
-        elif name == SettingsFrame.MAX_FRAME_SIZE:
-            if not 16384 <= value < 2**24:
-                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_MAX_FRAME_SIZE is out of its range')
-            self.max_sent_frame = min(value, MAX_SENT_FRAME)
+    def _change_send_windows(self, change: int) -> None:
+        """Add ``change`` to the windows of present and later streams."""
+        self._initial_send_window += change
+        for stream in self.streams.values():
+            # it can become negative (RFC 9113, section 6.9.2)
+            stream.send_window += change
+            if stream.send_window > MAX_WINDOW:
+                raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'the window of a stream is too large')
+        if change > 0:
+            self._events.append(WindowOpened(None))
 
     def _on_settings_acknowledged(self) -> None:
         change = self.limits.initial_window_size - self._initial_receive_window

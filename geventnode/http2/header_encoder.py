@@ -5,7 +5,7 @@ has the same value for the second time in a row: one that is always different, s
 no other one. Cookies and credentials are never put into a table, nor by proxies. No value is compressed by Huffman
 coding: that would take longer than the rest of the response, for a few bytes.
 
-The decoder of requests is that of ``hpack``.
+The static table is that of ``hpack``.
 """
 
 from __future__ import annotations

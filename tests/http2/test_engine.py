@@ -342,3 +342,36 @@ def test_size_of_the_output_is_that_of_its_bytes() -> None:
     size = made.output_size
     assert size == len(made.take_output())
     assert made.output_size == 0
+
+
+def test_every_size_of_the_table_in_a_frame_counts() -> None:
+    """The decoder of a client that has set 0 and another size has forgotten its entries."""
+    tested = engine()
+    list(tested.receive(PREFACE + SETTINGS, 0.0))
+    sizes = b'\x00\x01' + bytes(4) + b'\x00\x01\x00\x00\x10\x00'
+    [*_, received] = tested.receive(frame(4, 0, 0, sizes) + head(), 0.0)
+    assert isinstance(received, HeadReceived)
+    tested.take_output()
+    tested.send_head(received.stream, [(b':status', b'200')], True)
+    [response] = frames_of(tested.take_output())
+    # two updates: to 0, and to 4096
+    assert response.data == b'\x20\x3f\xe1\x1f\x88'
+
+
+def test_values_of_settings_are_checked_one_by_one() -> None:
+    for wrong, right in (
+        (b'\x00\x02\x00\x00\x00\x02', b'\x00\x02\x00\x00\x00\x01'),
+        (b'\x00\x04\x80\x00\x00\x00', b'\x00\x04\x00\x00\x00\x01'),
+        (b'\x00\x05\x00\x00\x00\x01', b'\x00\x05\x00\x00\x40\x00'),
+    ):
+        [event] = engine().receive(PREFACE + frame(4, 0, 0, wrong + right), 0.0)
+        assert isinstance(event, ConnectionFailed)
+
+
+def test_last_window_of_a_frame_counts() -> None:
+    tested = engine()
+    [received] = tested.receive(PREFACE + SETTINGS + head(), 0.0)
+    assert isinstance(received, HeadReceived)
+    windows = b'\x00\x04' + bytes(4) + b'\x00\x04\x00\x00\x00\x07'
+    list(tested.receive(frame(4, 0, 0, windows), 0.0))
+    assert tested.sendable(received.stream) == 7
