@@ -248,7 +248,7 @@ class Connection(ServedConnection):
         for stream in streams.values():
             stream.lost(failure)
         self.account(-self._accounted)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not self.engine.failed:
             self._emit_error(error)
 
     def _on_deadline(self, now: float) -> None:
@@ -376,7 +376,7 @@ class Connection(ServedConnection):
         self.close()
 
     def _emit_error(self, error: Exception) -> None:
-        """Emit ``'sessionError'`` for the end of the connection by ``error``."""
+        """Emit ``'sessionError'``, once, for the end of the connection by ``error``."""
         if self.server.listener_count('sessionError'):
             gevent.spawn(_run_error_listeners, self.server, error, self.shared_socket)
 

@@ -11,6 +11,7 @@ from geventnode.errors import InvalidInput, ParseError
 from tests.http2.client import Connect
 from tests.http2.frames import CONTINUATION, DATA, frame
 from tests.servers import Log, ok
+from tests.sockets import settle, until
 
 
 def test_broken_rule_is_a_session_error(connect_h2: Connect) -> None:
@@ -62,6 +63,20 @@ def test_reset_of_the_connection_is_a_session_error(connect_h2: Connect) -> None
     client.response(client.get())
     client.abort()
     log.wait_for(ConnectionResetError)
+
+
+def test_reset_after_an_error_is_no_second_error(connect_h2: Connect) -> None:
+    """Clients that are refused by GOAWAY often reset the connection."""
+    log = Log()
+    client = connect_h2(ok)
+    server = client.site.server  # type: ignore[attr-defined]
+    server.on('sessionError', lambda error, socket: log.append(type(error)))
+    client.send_raw(frame(CONTINUATION, 0, 1))
+    log.wait_for(ParseError)
+    client.abort()
+    until(lambda: not server.get_connections())
+    settle()
+    assert log == [ParseError]
 
 
 def test_error_of_a_stream_is_none(connect_h2: Connect) -> None:
