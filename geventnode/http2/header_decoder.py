@@ -25,8 +25,8 @@ ENTRY_OVERHEAD = 32
 #: The most bits that an integer can have beyond its first byte: more than any length or index needs.
 MAX_INTEGER_BITS = 35
 
-#: The most steps of the Huffman decoder that are remembered. The others are found each time.
-MAX_STEPS = 8192
+#: The most steps of the Huffman decoder that are remembered: enough for random text of letters and digits.
+MAX_STEPS = 16384
 
 Pair = tuple[str, str]
 
@@ -77,11 +77,18 @@ class _State(dict[int, 'tuple[_State, str]']):
         following = self.states.get((second, complete))
         if following is None:
             following = _State(second, complete)
-        step = following, text
-        if _State.steps < MAX_STEPS:
-            _State.steps += 1
-            self[byte] = step
+        if _State.steps >= MAX_STEPS:
+            # one client can have filled the table with text that no other sends
+            _forget_steps()
+        _State.steps += 1
+        step = self[byte] = following, text
         return step
+
+
+def _forget_steps() -> None:
+    for state in _State.states.values():
+        state.clear()
+    _State.steps = 0
 
 
 _START = _State(0, True)
