@@ -546,7 +546,7 @@ OFFERED: dict[str, tuple[str, str]] = {
             ' _expires _flush_now _has_input _has_queued _hub _last_activity _last_sent _no_delay _owner _pause_reading'
             ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
             ' _restore_input _resume_reading _send _send_broken _send_later _send_pieces _send_vectored _sendfile'
-            ' _set_client _set_protocol _take_input _unsent_since _wait_for_drain _when_flushed _fetch'
+            ' _set_client _set_protocol _take_input _has_progress _unsent_since _wait_for_drain _when_flushed _fetch'
         ),
     ),
     'geventnode.net.server.Server': (

@@ -254,6 +254,9 @@ class Connection(ServedConnection):
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
         when, act = due(self, now)
+        if when <= now and self.socket._has_progress():
+            # of a client that receives slowly
+            when, act = due(self, now)
         shortest = now + self.server._shortest_timeout
         if when > now:
             self._expires = min(when, shortest)

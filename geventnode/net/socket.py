@@ -873,6 +873,17 @@ class Socket(DuplexBase):
         # data that is sent at the end of this turn of the loop is not waited for yet
         return self._last_activity if watcher is None or not watcher.active else self._last_sent
 
+    def _has_progress(self) -> bool:
+        """Send queued data now, and return whether the kernel takes any.
+
+        The kernel reports a socket as writable when a third of its buffer is free (Linux). A peer that receives slowly
+        can take minutes for that.
+        """
+        before = self._last_sent
+        if self._queue and not self.destroyed:
+            self._on_writable()
+        return self._last_sent != before and not self.destroyed
+
     def _sendfile(self, fileno: int, offset: int, count: int) -> int:
         """Let the kernel send ``count`` bytes of a file, from ``offset`` on.
 

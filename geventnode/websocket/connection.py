@@ -765,7 +765,8 @@ class WebSocket(EventEmitter):
             socket.destroy()
             return
         timeout = self._settings.ping_timeout
-        if socket._has_queued and socket._unsent_since + interval + timeout <= now:
+        progress = socket._has_progress()
+        if not progress and socket._has_queued and socket._unsent_since + interval + timeout <= now:
             # its own messages do not show that it receives
             limit = f'ping_interval and ping_timeout ({interval + timeout:g} seconds)'
             self._abort(PingTimeout(f'the peer has received nothing within {limit}', INTERNAL_ERROR, 'ping timeout'))

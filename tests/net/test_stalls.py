@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from time import monotonic
+from typing import Any
 from unittest import mock
 
 import gevent
 import pytest
 
-from geventnode import http, https
-from geventnode.errors import RequestTimeout
+from geventnode import http, https, websocket
+from geventnode.errors import RequestTimeout, WebSocketClosed
 from geventnode.net.deadlines import Deadlines, deadlines
 from tests.certificates import Certificates, TLSEnd
 from tests.origins import HELLO, MakeOrigin, Peer
-from tests.servers import Serve, get, ok, post
+from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import dial, pair, settle, until
 
 #: A limit in seconds that no test reaches, and the length of the imitated stall.
 LIMIT, STALL = 60, 100
+
+#: Sixteen bytes in Base64 (RFC 6455, section 4.1).
+KEY = 'MDEyMzQ1Njc4OWFiY2RlZg=='
 
 
 def stall() -> None:
@@ -88,6 +93,36 @@ def test_a_stalled_peer_that_has_read_is_in_time(serve: Serve) -> None:
             client._buffer += client.socket._sock.recv(1_000_000)
     stall()
     assert client.response().body == body
+
+
+@pytest.mark.parametrize('reads', [True, False])
+def test_a_websocket_that_reads_slowly_is_in_time(serve: Serve, reads: bool) -> None:
+    """The kernel does not report the little room that it makes."""
+    site = serve(ok)
+    ended = Log()
+
+    @site.server.on('upgrade')
+    def upgraded(request: Any, socket: Any, head: bytes) -> None:
+        accepted = websocket.accept(request, socket, head, ping_interval=LIMIT, ping_timeout=LIMIT)
+        ended.append(accepted)
+        with contextlib.suppress(WebSocketClosed):
+            accepted.send(bytes(30_000_000))
+        ended.append('ended')
+
+    fields = 'Connection: upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13', f'Sec-WebSocket-Key: {KEY}'
+    client = site.connect().send(get('/', *fields))
+    ended.wait_for_length(1)
+    socket = ended[0].socket
+    until(lambda: socket.writable_length)
+    settle()
+    if reads:
+        # without a turn of the loop
+        client.socket._sock.recv(1_000_000)
+    socket._last_sent = socket._last_activity = 0.0
+    ended[0]._on_deadline(monotonic())
+    assert socket.destroyed is not reads
+    client.close()
+    ended.wait_for('ended')
 
 
 def test_a_stalled_peer_that_has_not_read_is_late(serve: Serve) -> None:

@@ -297,6 +297,9 @@ class Connection:
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
         when, act = self._next_deadline()
+        if when <= now and self.socket._has_progress():
+            # of a server that receives slowly
+            when, act = self._next_deadline()
         if when > now:
             self._expires = when
         elif deadlines(self.hub).grants_grace(self.socket, now):

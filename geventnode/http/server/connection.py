@@ -244,6 +244,9 @@ class Connection(ServedConnection):
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
         when, act = due(self)
+        if when <= now and self.socket._has_progress():
+            # of a client that receives slowly
+            when, act = due(self)
         if when > now:
             self._expires = when
         elif self.state is not _LINGERING and deadlines(self.server._hub).grants_grace(self.socket, now):
