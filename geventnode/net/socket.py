@@ -77,6 +77,9 @@ MAX_VECTORS = 64
 #: Pieces that are smaller on average are joined before they are sent: that takes less time than a vector of them.
 JOINED_PIECE = 2048
 
+#: The largest number of pieces in one system call: IOV_MAX of Linux, macOS and the BSDs.
+MAX_PIECES = 1024
+
 #: Bytes of a file that one system call sends.
 FILE_SLICE = 1048576
 
@@ -796,7 +799,9 @@ class Socket(DuplexBase):
         :param pieces: their bytes must never change.
         :param size: the bytes of all of them.
         """
-        if size < len(pieces) * JOINED_PIECE or self._send_broken or not hasattr(self._raw, 'sendmsg'):
+        count = len(pieces)
+        joined = size < count * JOINED_PIECE or count > MAX_PIECES
+        if joined or self._send_broken or not hasattr(self._raw, 'sendmsg'):
             return self._send(b''.join(pieces))
         if self.destroyed:
             raise self._closed_error()

@@ -45,6 +45,18 @@ def test_pieces_arrive_in_order(family: str, sizes: list[int], seed: int) -> Non
 
 
 @pytest.mark.parametrize('family', FAMILIES)
+def test_more_pieces_than_one_system_call_takes(family: str, seed: int) -> None:
+    data = random.Random(seed).randbytes(1025 * 2048)
+    with pair(family) as (near, far):
+        taker = Taker(far)
+        taker.start()
+        near._send_pieces(pieces_of(data, [2048]), len(data))
+        until(lambda: not near.writable_length)
+        near.end()
+        assert taker.all() == data
+
+
+@pytest.mark.parametrize('family', FAMILIES)
 def test_destroyed_socket_takes_no_pieces(family: str) -> None:
     with pair(family) as (near, _):
         near.destroy()
