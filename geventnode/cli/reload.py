@@ -152,6 +152,8 @@ class ReloadingServer:
         #: The process that accepts connections, and the one that loads the target.
         self._serving: _Child | None = None
         self._starting: _Child | None = None
+        #: Whether the log of connections is to be switched when a process serves.
+        self._switches_log = False
         self._stopped = False
         self._status = 0
         self._selector = selectors.DefaultSelector()
@@ -195,6 +197,9 @@ class ReloadingServer:
         elif number == signal.SIGUSR1:
             if self._serving is not None:
                 self._serving.process.send_signal(number)
+            else:
+                # the process that loads the target has no handler yet, and would be killed
+                self._switches_log = not self._switches_log
         elif number in (signal.SIGINT, signal.SIGTERM):
             self._stop(number)
 
@@ -233,6 +238,9 @@ class ReloadingServer:
         if before is not None:
             before.stop(signal.SIGTERM)
             _say(f'reloaded: process {child.pid} serves, and process {before.pid} finishes its requests')
+        if self._switches_log:
+            self._switches_log = False
+            child.process.send_signal(signal.SIGUSR1)
 
     def _on_exit(self, child: _Child, status: int) -> None:
         self._children.remove(child)
