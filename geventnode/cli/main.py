@@ -601,8 +601,9 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
         print(f'The monitor is at {options.monitor}, for {clients}', file=notices, flush=True)
     if parent is not None:
-        print(f'To load new code, send SIGHUP to process {os.getppid()}.', file=notices, flush=True)
+        # before the line, which lets its reader send signals
         parent.notify_ready(when_dead=stopping.set)
+        print(f'To load new code, send SIGHUP to process {os.getppid()}.', file=notices, flush=True)
     stopping.wait()
     _drain(server, options.grace, notices)
     for watcher in watchers:

@@ -187,6 +187,10 @@ class ReloadingServer:
         return self._status
 
     def _on_signal(self, number: int) -> None:
+        starting = self._starting
+        if starting is not None and starting.said_ready():
+            # it served before the signal
+            self._on_ready(starting)
         if number == signal.SIGCHLD:
             for child in tuple(self._children):
                 status = child.exit_status()
