@@ -603,7 +603,9 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
     if parent is not None:
         # before the line, which lets its reader send signals
         parent.notify_ready(when_dead=stopping.set)
-        print(f'To load new code, send SIGHUP to process {os.getppid()}.', file=notices, flush=True)
+        # in one piece with its end: the parent writes now, too
+        notices.write(f'To load new code, send SIGHUP to process {os.getppid()}.\n')
+        notices.flush()
     stopping.wait()
     _drain(server, options.grace, notices)
     for watcher in watchers:
