@@ -161,6 +161,8 @@ def test_a_killed_waiter_leaves_the_connection() -> None:
 def test_wait_connected_ends_after_its_timeout() -> None:
     with net.connect(80, 'unknown.invalid') as socket, pytest.raises(TimeoutError):
         socket.wait_connected(0)
+    # the resolver's thread can still be looking for the name
+    gevent.get_hub().threadpool.join()
 
 
 def test_connecting_twice_is_refused() -> None:
