@@ -760,6 +760,14 @@ class Socket(DuplexBase):
                 return True
             data = memoryview(data)[sent:]
         self._enqueue(data, None)
+        return self._begin_queue()
+
+    def _begin_queue(self) -> bool:
+        """Begin to send queued data.
+
+        It is sent at once if other data waits for the end of this turn of the loop. Returns whether the queue is empty.
+        Raises ``ConnectionClosed``.
+        """
         if self._flush_pending:
             self._flush_now()
             if self.destroyed:
@@ -824,13 +832,7 @@ class Socket(DuplexBase):
             else:
                 self._enqueue(memoryview(piece)[sent:] if sent else piece, None)
                 sent = 0
-        if self._flush_pending:
-            self._flush_now()
-            if self.destroyed:
-                raise self._closed_error()
-            return not self._queue
-        self._watch_writable()
-        return False
+        return self._begin_queue()
 
     def _send_later(self, data: bytes) -> None:
         """Send ``data`` at the end of this turn of the loop.

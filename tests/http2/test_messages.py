@@ -294,21 +294,28 @@ def test_upgrade_to_http_2_is_served_as_http_1(serve: Serve, upgrade: str) -> No
     assert client.get().status == 200
 
 
+def refusals(response: Any, name: str, value: str) -> list[str]:
+    """Set a field in each way, and return the errors."""
+    refused = []
+    for set_field in (
+        lambda: response.set_header(name, value),
+        lambda: response.write_head(200, {name: value}),
+        lambda: response.add_trailers({name: value}),
+        lambda: response.write_information(110, {name: value}),
+    ):
+        try:
+            set_field()
+        except InvalidInput as error:
+            refused.append(str(error))
+    return refused
+
+
 @pytest.mark.parametrize('name', [':status', ':path', 'x y', '', 'x\r\ny'])
 def test_application_cannot_send_other_names(connect_h2: Connect, name: str) -> None:
     refused: list[str] = []
 
     def listener(request: Any, response: Any) -> None:
-        for set_field in (
-            lambda: response.set_header(name, '1'),
-            lambda: response.write_head(200, {name: '1'}),
-            lambda: response.add_trailers({name: '1'}),
-            lambda: response.write_information(110, {name: '1'}),
-        ):
-            try:
-                set_field()
-            except InvalidInput as error:
-                refused.append(str(error))
+        refused.extend(refusals(response, name, '1'))
         response.end(b'safe')
 
     response = fetch(connect_h2(listener))
@@ -321,16 +328,7 @@ def test_application_cannot_send_other_values(connect_h2: Connect, value: str) -
     refused: list[str] = []
 
     def listener(request: Any, response: Any) -> None:
-        for set_field in (
-            lambda: response.set_header('x-one', value),
-            lambda: response.write_head(200, {'x-one': value}),
-            lambda: response.add_trailers({'x-one': value}),
-            lambda: response.write_information(110, {'x-one': value}),
-        ):
-            try:
-                set_field()
-            except InvalidInput as error:
-                refused.append(str(error))
+        refused.extend(refusals(response, 'x-one', value))
         response.end(b'safe')
 
     response = fetch(connect_h2(listener))
