@@ -18,6 +18,7 @@ __all__ = [
     'family_name',
     'is_address',
     'is_path',
+    'lookup_problem',
     'port_number',
     'resolve',
     'unix_family',
@@ -26,6 +27,14 @@ __all__ = [
 #: Descriptors that a lookup can need: the resolver's files and sockets, and the loop of a thread that gevent starts for
 #: it. Without them, a lookup reports that there is no such name, or never returns.
 FOR_A_LOOKUP = 10
+
+#: Texts for numbers of getaddrinfo(3). Python has them for the system's resolver only.
+LOOKUP_PROBLEMS = {
+    'EAI_AGAIN': 'Temporary failure in name resolution',
+    'EAI_FAIL': 'Non-recoverable failure in name resolution',
+    'EAI_NODATA': 'No address associated with hostname',
+    'EAI_NONAME': 'Name or service not known',
+}
 
 #: None where the platform has no Unix sockets.
 unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
@@ -120,6 +129,22 @@ def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> lis
         # the program can have replaced the resolver
         raise stdlib.gaierror(stdlib.EAI_NONAME, 'the resolver has returned no address')
     return found
+
+
+def lookup_problem(error: Exception) -> str:
+    """Return the reason why a name has no address.
+
+    Resolvers in Python hide the exception that they have met behind an error of getaddrinfo(3), and some raise that
+    with a number only: gevent's "dnspython" does both.
+    """
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and len(error.args) == 1 and isinstance(error.args[0], int):
+        number = error.args[0]
+        name = next((name for name in dir(stdlib) if name.startswith('EAI_') and getattr(stdlib, name) == number), '')
+        text = f'[Errno {number}] {LOOKUP_PROBLEMS.get(name, name)}'.rstrip()
+    hidden = error.__cause__ or error.__context__
+    # an OSError is that of another attempt
+    return text if hidden is None or isinstance(hidden, OSError) else f'{text} ({type(hidden).__name__}: {hidden})'
 
 
 def family_name(family: int) -> str:

@@ -18,7 +18,7 @@ import gevent
 from gevent.queue import Empty, Queue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
-from geventnode.net.address import is_address, is_path, port_number, resolve, unix_family
+from geventnode.net.address import is_address, is_path, lookup_problem, port_number, resolve, unix_family
 from geventnode.net.descriptors import new_socket
 from geventnode.net.hostnames import ascii_name
 
@@ -49,9 +49,9 @@ MIN_PAUSE, MAX_PAUSE = 0.005, 0.25
 def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError:
     """Return the error for a failed connection, with ``failure`` as its cause."""
     number = failure.errno or errno.ECONNABORTED
-    error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
-        number, os.strerror(number), host, port
-    )
+    # a function of the program can raise an error without a number, which has a text of its own
+    text = os.strerror(number) if failure.errno or not str(failure) else str(failure)
+    error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(number, text, host, port)
     error.__cause__ = failure
     return error
 
@@ -141,8 +141,11 @@ class Connecting:
             return [(unix_family, stdlib.SOCK_STREAM, 0, self._path)]
         try:
             found = self._look_up(self._port or 0)
-        except (stdlib.gaierror, UnicodeError) as error:
-            raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno and not isinstance(error, (stdlib.gaierror, stdlib.herror)):
+                # of the system: no descriptor is left, for example
+                raise
+            raise NameNotResolved(errno.EHOSTUNREACH, lookup_problem(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
     def _look_up(self, port: int) -> list[Any]:

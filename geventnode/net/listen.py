@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from geventnode.errors import NameNotResolved
-from geventnode.net.address import check_path, is_path, port_number, resolve, unix_family
+from geventnode.net.address import check_path, is_path, lookup_problem, port_number, resolve, unix_family
 from geventnode.net.hostnames import ascii_name
 
 __all__ = ['DEFAULT_BACKLOG', 'ListenArguments', 'is_in_use', 'listen_fds', 'open_listener', 'parse_listen']
@@ -177,7 +177,7 @@ def _bind_port(arguments: ListenArguments) -> Any:
     try:
         found = resolve(hostname, arguments.port, 0, stdlib.AI_PASSIVE)
     except (stdlib.gaierror, UnicodeError) as error:
-        raise NameNotResolved(0, str(error), hostname, arguments.port) from error
+        raise NameNotResolved(0, lookup_problem(error), hostname, arguments.port) from error
     family, kind, protocol, _, address = found[0]
     listener = _socket.socket(family, kind, protocol)
     try:

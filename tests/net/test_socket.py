@@ -15,7 +15,7 @@ import pytest
 from gevent.event import Event
 
 from geventnode import net
-from geventnode.errors import ConnectionClosed, ConnectionRefused, NameNotResolved
+from geventnode.errors import ConnectError, ConnectionClosed, ConnectionRefused, NameNotResolved
 from tests.sockets import Feeder, Taker, pair, reset, settle, until
 
 #: Much more than the kernel's buffers hold.
@@ -464,6 +464,15 @@ def test_lookup_replaces_the_resolver(echo_port: int) -> None:
     assert asked == []
 
 
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that raises ``error``."""
+
+    def fail(*args: Any) -> Any:
+        raise error
+
+    return fail
+
+
 @pytest.mark.parametrize(
     ('lookup', 'kind', 'message'),
     [
@@ -471,6 +480,10 @@ def test_lookup_replaces_the_resolver(echo_port: int) -> None:
         (lambda host, family: 'a.example', TypeError, "lookup must return IP addresses, not 'a.example'"),
         (lambda host, family: [1], TypeError, 'lookup must return IP addresses, not 1'),
         (lambda host, family: 1 / 0, ZeroDivisionError, 'division'),
+        (raising(OSError('the registry does not respond')), NameNotResolved, 'the registry does not respond'),
+        (raising(TimeoutError()), NameNotResolved, 'TimeoutError'),
+        (raising(stdlib.herror(1, 'Unknown host')), NameNotResolved, 'Unknown host'),
+        (raising(OSError(errno.EMFILE, 'no descriptor')), ConnectError, 'Too many open files'),
     ],
 )
 def test_failing_lookup(lookup: Any, kind: type[Exception], message: str) -> None:

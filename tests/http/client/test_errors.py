@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import re
+import socket as stdlib
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 
-from geventnode import http
+from geventnode import http, https, net, websocket
 from geventnode.errors import (
     ConnectError,
     ConnectionRefused,
@@ -41,6 +44,47 @@ def test_unknown_name_is_reported() -> None:
     with pytest.raises(NameNotResolved) as raised:
         http.get('http://name.invalid/').get_response()
     assert (raised.value.code, raised.value.host, raised.value.phase) == ('ENOTFOUND', 'name.invalid', 'resolve')
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (
+            lambda: stdlib.gaierror(stdlib.EAI_AGAIN, 'the name server is asleep'),
+            'the name server is asleep (KeyError: 17)',
+        ),
+        # such as those of gevent's resolver "dnspython"
+        (lambda: stdlib.gaierror(stdlib.EAI_AGAIN), 'Temporary failure in name resolution (KeyError: 17)'),
+        (lambda: stdlib.gaierror(stdlib.EAI_FAMILY), 'EAI_FAMILY (KeyError: 17)'),
+        (lambda: UnicodeError('label too long'), 'label too long'),
+    ],
+)
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: net.connect(80, 'a.invalid').wait_connected(),
+        lambda: net.create_server().listen(0, 'a.invalid'),
+        lambda: http.get('http://a.invalid/').get_response(),
+        lambda: http.get('http://127.0.0.1/', agent=http.Agent(proxy='http://a.invalid:80')).get_response(),
+        lambda: https.get('https://127.0.0.1/', agent=https.Agent(proxy='http://a.invalid:80')).get_response(),
+        lambda: websocket.connect('ws://a.invalid/'),
+    ],
+    ids=['net.connect', 'listen', 'http.get', 'proxy', 'tunnel', 'websocket'],
+)
+def test_cause_of_an_unknown_name_is_in_the_text(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any], error: Callable[[], Exception], text: str
+) -> None:
+    def fail(*args: Any) -> None:
+        try:
+            raise KeyError(17)
+        except KeyError:
+            raise error()  # noqa: B904 - dnspython does the same
+
+    monkeypatch.setattr('geventnode.net.address.getaddrinfo', fail)
+    with pytest.raises(ConnectError, match=re.escape(text)) as raised:
+        call()
+    assert (raised.value.code, raised.value.phase) == ('ENOTFOUND', 'resolve')
+    assert 'a.invalid' in str(raised.value)
 
 
 def test_unusable_address_is_reported() -> None:

@@ -53,9 +53,16 @@ def test_refused(session: Mounted) -> None:
     assert not isinstance(raised.value, requests.Timeout)
 
 
-def test_unknown_host(session: Mounted) -> None:
-    with pytest.raises(requests.ConnectionError) as raised:
-        session().get('http://unknown.invalid/')
+@pytest.mark.parametrize('proxies', [{}, {'http': 'http://unknown.invalid:3128'}])
+def test_unknown_host(monkeypatch: pytest.MonkeyPatch, session: Mounted, proxies: dict[str, str]) -> None:
+    """The text has the cause: the network can be at fault, or the name."""
+
+    def fail(*args: Any) -> None:
+        raise stdlib.gaierror(stdlib.EAI_AGAIN, 'the name server is asleep')
+
+    monkeypatch.setattr('geventnode.net.address.getaddrinfo', fail)
+    with pytest.raises(requests.ConnectionError, match=r'unknown\.invalid.*the name server is asleep') as raised:
+        session().get('http://unknown.invalid/', proxies=proxies)
     assert errors.NameNotResolved in causes(raised.value)
 
 
