@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,7 +39,7 @@ OLD = {'gevent': '22.10.2', 'greenlet': '1.1.3', 'zope.interface': '5.4.0'}
 #: A change of the healthy facts, the check that reports it, its level, and parts of the message and of the advice.
 CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'python': '3.9.18'}, 'python', Level.PROBLEM, 'Python 3.9.18 is older than 3.10', 'use Python'),
-    ({'python': '3.15.0'}, 'python', Level.ADVICE, 'newer than every tested version', 'run the tests'),
+    ({'python': '3.16.0'}, 'python', Level.ADVICE, 'newer than every tested version', 'run the tests'),
     ({'implementation': 'PyPy'}, 'python', Level.ADVICE, 'PyPy is not tested', 'CPython'),
     ({'gil': False}, 'python', Level.PROBLEM, 'without the global interpreter lock', 'PYTHON_GIL=1'),
     *(
@@ -73,6 +74,14 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'backend': 'poll'}, 'loop', Level.ADVICE, 'slower with each connection', 'LIBEV_FLAGS'),
     ({'resolver': 'blocking'}, 'resolver', Level.PROBLEM, 'blocks the event loop', 'GEVENT_RESOLVER'),
     ({'resolver': 'dnspython'}, 'resolver', Level.PROBLEM, 'EAI_AGAIN', 'GEVENT_RESOLVER'),
+    (
+        {'resolver': '', 'resolver_error': 'no dns'},
+        'resolver',
+        Level.PROBLEM,
+        'its resolver: no dns',
+        'GEVENT_RESOLVER',
+    ),
+    ({'loop': '', 'loop_error': 'no loop'}, 'loop', Level.PROBLEM, 'an event loop: no loop', 'GEVENT_LOOP'),
     ({'resolver': 'ares'}, 'resolver', Level.ADVICE, 'nsswitch', 'GEVENT_RESOLVER'),
     ({'descriptors': (1024, 524288)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
     ({'descriptors': (1024, 4096)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 4096'),
@@ -185,6 +194,33 @@ def test_proxies_of_the_environment_are_reported(monkeypatch: pytest.MonkeyPatch
 def test_every_check_has_a_case() -> None:
     assert {each.__name__ for each in CHECKS} == {f'check_{name}' for _, name, *_ in CASES}
     assert {name for name in checks.__all__ if name.startswith('check_')} == {each.__name__ for each in CHECKS}
+
+
+@pytest.mark.parametrize(
+    ('variable', 'problem'),
+    [
+        (
+            'GEVENT_RESOLVER=unknown',
+            'problem  no name can be looked up, because gevent cannot use its resolver: ImportError',
+        ),
+        ('GEVENT_LOOP=unknown', 'problem  gevent cannot make an event loop: ImportError'),
+    ],
+)
+def test_unusable_settings_of_gevent_are_reported(variable: str, problem: str) -> None:
+    name, _, value = variable.partition('=')
+    command = [sys.executable, '-m', 'geventnode', 'doctor']
+    ran = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (1, '')
+    assert problem in ran.stdout
+    assert f'unset {name}' in ran.stdout
+
+
+def test_tested_interpreters_are_those_of_the_distribution() -> None:
+    declared = re.findall(r"'Programming Language :: Python :: 3\.(\d+)'", (ROOT / 'setup.py').read_text('utf-8'))
+    assert [(3, int(min(declared, key=int))), (3, int(max(declared, key=int)))] == [
+        checks.OLDEST_PYTHON,
+        checks.NEWEST_PYTHON,
+    ]
 
 
 def test_oldest_versions_are_those_of_the_distribution() -> None:

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: The range of tested versions of Python.
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 15)
 #: The oldest tested version of each library.
 OLDEST = {'gevent': '23.7.0', 'greenlet': '2.0.0', 'zope.interface': '5.5.0'}
 #: The oldest version of each package of the extra ``http2``.
@@ -162,6 +162,15 @@ def check_http2(facts: Facts) -> list[Finding]:
 
 def check_loop(facts: Facts) -> list[Finding]:
     """Check that the event loop scales with the number of connections."""
+    if facts.loop_error is not None:
+        return [
+            Finding(
+                'loop',
+                Level.PROBLEM,
+                f'gevent cannot make an event loop: {facts.loop_error}',
+                'unset GEVENT_LOOP and GEVENT_BACKEND',
+            )
+        ]
     found = []
     if 'libuv' in facts.loop:
         found.append(Finding('loop', Level.ADVICE, 'gevent runs on libuv, which is not tested', 'unset GEVENT_LOOP'))
@@ -197,6 +206,17 @@ def check_loop(facts: Facts) -> list[Finding]:
 
 def check_resolver(facts: Facts) -> list[Finding]:
     """Check that looking up names does not block the loop."""
+    if facts.loop_error is not None:
+        return []
+    if facts.resolver_error is not None:
+        return [
+            Finding(
+                'resolver',
+                Level.PROBLEM,
+                f'no name can be looked up, because gevent cannot use its resolver: {facts.resolver_error}',
+                'unset GEVENT_RESOLVER and GEVENT_THREADPOOL',
+            )
+        ]
     if facts.resolver == 'blocking':
         return [
             Finding(

@@ -78,6 +78,9 @@ class Facts(NamedTuple):
     proxy_error: str | None = None
     #: Whether requests without an agent use them.
     proxies_used: bool = False
+    #: The reason why gevent has no event loop, or no resolver.
+    loop_error: str | None = None
+    resolver_error: str | None = None
 
     def format(self, name: str) -> str:
         """Return the fact called ``name`` as text; empty if there is none."""
@@ -86,7 +89,7 @@ class Facts(NamedTuple):
             return f'{self.python} ({self.implementation}{"" if self.gil else ", free-threaded"})'
         if name in ('libraries', 'http2') and value is not None:
             return ', '.join(f'{each} {found or "(not installed)"}' for each, found in value.items())
-        if name == 'loop':
+        if name == 'loop' and self.loop:
             return f'{self.loop.removeprefix("gevent.").partition(".")[0]}, {self.backend}'
         if name == 'descriptors' and value is not None:
             soft, hard = ('unlimited' if each is None else each for each in value)
@@ -154,7 +157,20 @@ def _process_facts() -> Facts:
     import gevent
     from gevent import monkey
 
-    hub = gevent.get_hub()
+    loop, backend, resolver = '', '', ''
+    loop_error = resolver_error = None
+    try:
+        hub = gevent.get_hub()
+        loop, backend = type(hub.loop).__module__, str(getattr(hub.loop, 'backend', ''))
+    except Exception as error:
+        # a setting of the environment names an unknown one
+        loop_error = resolver_error = f'{type(error).__name__}: {error}'
+    else:
+        try:
+            resolver = type(hub.resolver).__module__.rpartition('.')[2]
+        except Exception as error:
+            # or one that needs another package
+            resolver_error = f'{type(error).__name__}: {error}'
     return Facts(
         geventnode=__version__,
         python=platform.python_version(),
@@ -163,14 +179,16 @@ def _process_facts() -> Facts:
         libraries={name: _version(name) for name in LIBRARIES},
         openssl=_openssl(),
         http2={name: _version(name) for name in HTTP2_LIBRARIES},
-        loop=type(hub.loop).__module__,
-        backend=str(getattr(hub.loop, 'backend', '')),
-        resolver=type(hub.resolver).__module__.rpartition('.')[2],
+        loop=loop,
+        backend=backend,
+        resolver=resolver,
+        loop_error=loop_error,
+        resolver_error=resolver_error,
         descriptors=_descriptors(),
         somaxconn=_somaxconn(),
         patched=tuple(name for name in PATCHABLE if monkey.is_module_patched(name)),
         blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _is_cooperative(name)),
-        **_proxies(os.environ),
+        **(_proxies(os.environ) if loop_error is None else {}),
     )
 
 
