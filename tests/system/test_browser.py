@@ -96,8 +96,17 @@ def test_figures_of_a_lost_server_are_cleared(page: Browser) -> None:
     page.wait_for("document.querySelector('#live-state').textContent.startsWith('Connection lost')")
     shown = "[...document.querySelectorAll('.figures dd, #total, #listeners')].map((each) => each.textContent)"
     assert set(page.evaluate(shown)) == {'–'}
+    assert page.evaluate("document.querySelector('#clock').textContent") == '––:––:––'
     assert page.evaluate("document.querySelectorAll('#queue i, #slots .on, #slots .idle').length") == 0
     page.open(own)
+
+
+def test_page_connects_again_after_a_refusal(page: Browser) -> None:
+    """Browsers do not, after a response that is no event stream, such as a 502 of a proxy."""
+    page.evaluate('window.setTimeout = (call) => call()')
+    page.evaluate('events.close(), events.onerror()')
+    page.wait_for("document.querySelector('#live-state').textContent === 'Connected'")
+    page.open(page.evaluate('location.href'))
 
 
 def test_request_is_repeated(page: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -57,6 +58,13 @@ def test_figures_are_updated(page: Browser) -> None:
     seen = page.evaluate(points)
     page.wait_for(f'{points} > {seen}')
     assert page.console() == []
+
+
+def test_figures_of_a_lost_server_have_their_time(page: Browser) -> None:
+    """They stay, because they are the last state of a server that has ended, but do not look like the present one."""
+    shown = page.evaluate("events.onerror(), document.querySelector('#live').textContent")
+    assert re.fullmatch(r'No connection, trying again; these are the figures of \d\d:\d\d:\d\d', shown)
+    page.wait_for("document.querySelector('#live').textContent === 'Live'")
 
 
 def test_reason_of_a_stuck_pool_is_shown(page: Browser) -> None:
