@@ -104,3 +104,20 @@ def test_hooks_use_installed_tools() -> None:
     identified = re.findall(r'^ *- id: (.*)$', hooks, re.MULTILINE)
     assert identified == ['ruff', 'ruff-format', 'mypy']
     assert re.findall(r'^ *language: (.*)$', hooks, re.MULTILINE) == ['system'] * len(identified)
+
+
+@pytest.mark.parametrize('script', sorted((ROOT / 'findings').iterdir()), ids=lambda path: path.name)
+def test_findings_have_their_form(script: Path) -> None:
+    """They pin every version, leave nothing behind, and fail with another outcome; they are not run here."""
+    text = script.read_text('utf-8')
+    assert text.startswith('#!/bin/sh\n# ')
+    assert '\nset -eu\n' in text
+    assert re.search(r'mktemp -d\)\n(?:\w+=\n)?trap .*rm -rf', text)
+    commands = re.sub(r'\\\n', '', text)
+    packages = re.findall(r'(?:pip"? install|npm install) (.*)', commands)
+    assert packages
+    for arguments in packages:
+        named = [each for each in re.sub(r'--(?:target|prefix) \S+', '', arguments).split() if each[0] not in '->']
+        assert [each for each in named if '==' not in each and each != '"$package"'] == []
+    assert not re.search(r'(?:import|from) geventnode', text)
+    assert re.search(r'\bassert\b|\bdiff\b|process\.exit\(|^\[ ', text, re.MULTILINE)
