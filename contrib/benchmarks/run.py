@@ -76,7 +76,7 @@ PARTS: dict[str, Callable[[Scale], Section]] = {
     'proxy': lambda scale: measure_proxies(scale.repeat, scale.transfer),
     'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
     'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
-    'http2': lambda scale: measure_http2(scale.repeat, LONGER * scale.seconds),
+    'http2': lambda scale: measure_http2(scale.repeat, LONGER * scale.seconds, scale.connections),
     'websockets': lambda scale: measure_websockets(scale.repeat, scale.rounds, scale.connections),
     'monitor': lambda scale: measure_monitor(scale.repeat, scale.seconds),
     'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),

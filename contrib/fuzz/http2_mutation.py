@@ -149,7 +149,10 @@ class FrameMutator:
             (':authority', rng.choice(AUTHORITIES) if rng.random() < 0.2 else 'localhost'),
             (':path', rng.choice(PATHS) if rng.random() < 0.2 else f'/{self._last}'),
         ]
-        if rng.random() < 0.1:
+        if pairs[0][1] == 'CONNECT' and rng.random() < 0.8:
+            # a tunnel, which has neither scheme nor path
+            pairs = [pairs[0], (':authority', 'localhost:1')]
+        elif rng.random() < 0.1:
             del pairs[rng.randrange(4)]
         pairs += [rng.choice(FIELDS) for _ in range(rng.choice((0, 0, 1, 2, 6)) if rng.random() < 0.5 else 0)]
         if rng.random() < 0.05:

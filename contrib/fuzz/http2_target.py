@@ -304,6 +304,11 @@ class HTTP2Server(MemoryServer):
             self.exchanges[request.socket] = self.exchanges[request.socket._socket]
         super()._listen(request, response)
 
+    def _tunnel(self, request: Any, socket: Any, head: bytes) -> None:
+        if request.http_version == '2.0':
+            self.exchanges[socket] = self.exchanges[socket._stream.connection.socket]
+        super()._tunnel(request, socket, head)
+
 
 SERVERS: tuple[dict[str, Any], ...] = (
     {},
@@ -318,7 +323,8 @@ class HTTP2ServerTarget(ConnectionTarget):
 
     def __init__(self) -> None:
         super().__init__('http2-server', FrameMutator())
-        self._servers = [HTTP2Server(False, http2=True, **options) for options in SERVERS]
+        # one without a listener for CONNECT
+        self._servers = [HTTP2Server(number > 0, http2=True, **options) for number, options in enumerate(SERVERS)]
 
     def _choices(self, rng: random.Random) -> dict[str, Any]:
         return {
@@ -353,7 +359,13 @@ class HTTP2ServerTarget(ConnectionTarget):
 
 
 def check_responses(found: OutputReader) -> None:
-    """Check the responses: their statuses, and that bodies have their lengths."""
+    """Check the responses: their statuses, and that bodies have their lengths.
+
+    A client may take RST_STREAM with NO_ERROR for the end of a complete response (RFC 9113, section 8.1).
+    """
+    for stream, code in found.resets.items():
+        if code == ErrorCode.NO_ERROR and stream not in found.ended:
+            raise Finding('body', f'the response of stream {stream} is incomplete, and was reset without an error')
     for stream, parts in found.fields.items():
         statuses = [fields[':status'] for fields in parts if ':status' in fields]
         final = [status for status in statuses if status[0] != '1']

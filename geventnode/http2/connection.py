@@ -325,14 +325,22 @@ class Connection(ServedConnection):
             self._forget_if_done(owner)
 
     def _on_rejected(self, event: RequestRejected) -> None:
-        """Send an error response to a request that exceeds a limit."""
-        error = event.error
+        """Send an error response to a request that exceeds a limit.
+
+        It is complete at once. If the windows of the client do not allow its body, it has none.
+        """
+        error, engine, stream = event.error, self.engine, event.stream
         self.server._peer_log.log_refusal(refusal_reason(error), '%s: %s', self._client, error)
         fields, body = error_fields(error.status)
-        self.engine.send_head(event.stream, fields, event.for_head)
-        if not event.for_head and self.engine.sendable(event.stream) >= len(body):
-            self.engine.send_data(event.stream, body, True)
-        self.engine.reset(event.stream, ErrorCode.NO_ERROR)
+        if event.for_head:
+            engine.send_head(stream, fields, True)
+        elif engine.sendable(stream) >= len(body):
+            engine.send_head(stream, fields, False)
+            engine.send_data(stream, body, True)
+        else:
+            fields[-1] = b'content-length', b'0'
+            engine.send_head(stream, fields, True)
+        engine.reset(stream, ErrorCode.NO_ERROR)
 
     def _on_reset(self, event: StreamReset) -> None:
         owner: Stream | None = event.stream.owner
@@ -341,8 +349,7 @@ class Connection(ServedConnection):
             owner.reset_received(event.code)
 
     def _on_stream_failed(self, event: StreamFailed) -> None:
-        reason = 'http2_max_concurrent_streams' if event.code is ErrorCode.REFUSED_STREAM else 'malformed'
-        self.server._peer_log.log_refusal(reason, '%s: %s', self._client, event.message)
+        self.server._peer_log.log_refusal(event.limit or 'malformed', '%s: %s', self._client, event.message)
         owner: Stream | None = None if event.stream is None else event.stream.owner
         if owner is not None:
             self._remove(owner)
@@ -496,6 +503,8 @@ class Connection(ServedConnection):
             self.began = monotonic()
             if self.state is not _OPEN or self._eof:
                 self.hub.loop.run_callback(self._close_if_done)
+            elif self.server._at_capacity:
+                self._expires = self.began
 
     # -- buffered input -------------------------------------------------------------------------------------------
 
@@ -584,16 +593,32 @@ class Connection(ServedConnection):
         socket = self.socket
         if self.state is _CLOSED or self.state is _LINGERING or socket.destroyed:
             return
-        if not self.engine.failed and (self.state is not _CLOSING or self.goaway_due is not None):
-            self.goaway_due = None
-            self.engine.go_away()
-        # also while output is being collected
-        self._corked = False
-        self.flush()
+        self._send_last_goaway(ErrorCode.NO_ERROR)
         if not socket.destroyed:
             self.state = _LINGERING
             socket._end_nowait()
             self._linger()
+
+    def close_at_once(self, error: BaseException | None = None) -> None:
+        """Send GOAWAY, and close without waiting for the client.
+
+        Unfinished requests are lost, and so are the queued bytes. By GOAWAY the client knows which requests were never
+        begun (RFC 9113, section 6.8).
+
+        :param error: the reason, for :meth:`geventnode.net.Socket.destroy`.
+        """
+        if self.state is not _CLOSED and self.state is not _LINGERING:
+            self._send_last_goaway(ErrorCode.NO_ERROR if error is None else ErrorCode.INTERNAL_ERROR)
+        self.socket.destroy(error)
+
+    def _send_last_goaway(self, code: ErrorCode) -> None:
+        """Send the last GOAWAY, unless it was sent."""
+        if not self.engine.failed and (self.state is not _CLOSING or self.goaway_due is not None):
+            self.goaway_due = None
+            self.engine.go_away(code)
+        # also while output is being collected
+        self._corked = False
+        self.flush()
 
     def _linger(self) -> None:
         """Give the client the time to read the last bytes."""

@@ -133,6 +133,9 @@ def _close_idle(connection: Connection) -> None:
     """
     if connection.socket._poll_now():
         connection._expires = connection.began
+    elif connection.server._at_capacity:
+        # a new connection waits for its place
+        connection.close_at_once()
     else:
         connection.close()
 

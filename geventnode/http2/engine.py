@@ -198,14 +198,17 @@ class StreamFailed(Event):
     """The client has broken a rule, and the stream was reset.
 
     The stream is None if no request had begun.
+
+    :param limit: the option with the exceeded limit, or None.
     """
 
-    __slots__ = ('code', 'message', 'stream')
+    __slots__ = ('code', 'limit', 'message', 'stream')
 
-    def __init__(self, stream: StreamState | None, code: ErrorCode, message: str) -> None:
+    def __init__(self, stream: StreamState | None, code: ErrorCode, message: str, limit: str | None = None) -> None:
         self.stream = stream
         self.code = code
         self.message = message
+        self.limit = limit
 
 
 class WindowOpened(Event):
@@ -399,7 +402,9 @@ class Engine:
             length = high << 8 | low
             if length > limit:
                 raise _Failure(
-                    ErrorCode.FRAME_SIZE_ERROR, f'a frame is longer than http2_max_frame_size ({limit} bytes)'
+                    ErrorCode.FRAME_SIZE_ERROR,
+                    f'a frame is longer than http2_max_frame_size ({limit} bytes)',
+                    'http2_max_frame_size',
                 )
             start = position + 9
             position_after = start + length
@@ -531,6 +536,7 @@ class Engine:
                     None,
                     ErrorCode.REFUSED_STREAM,
                     f'more requests at a time than http2_max_concurrent_streams ({limits.max_concurrent_streams})',
+                    'http2_max_concurrent_streams',
                 )
             )
             return
@@ -615,7 +621,12 @@ class Engine:
             return
         if size > stream.receive_window:
             self._credit_connection(size)
-            self._fail_stream(stream, ErrorCode.FLOW_CONTROL_ERROR, 'more bytes than the window of the stream allows')
+            self._fail_stream(
+                stream,
+                ErrorCode.FLOW_CONTROL_ERROR,
+                f'more unread bytes than http2_initial_window_size ({self.limits.initial_window_size})',
+                'http2_initial_window_size',
+            )
             return
         stream.receive_window -= size
         stream.unconsumed += size
@@ -796,10 +807,10 @@ class Engine:
 
     # -- the end of a stream --------------------------------------------------------------------------------------
 
-    def _fail_stream(self, stream: StreamState, code: ErrorCode, message: str) -> None:
+    def _fail_stream(self, stream: StreamState, code: ErrorCode, message: str, limit: str | None = None) -> None:
         self._count_reset()
         self.reset(stream, code)
-        self._events.append(StreamFailed(stream, code, message))
+        self._events.append(StreamFailed(stream, code, message, limit))
 
     def reset(self, stream: StreamState, code: ErrorCode) -> None:
         """Reset a stream. Has no effect on one that has ended."""

@@ -22,6 +22,10 @@ DEFAULT_TABLE_SIZE = 4096
 #: Bytes that an entry counts for, beside its name and its value (RFC 7541, section 4.1).
 ENTRY_OVERHEAD = 32
 
+#: Changes of the table's size that a block can begin with: the smallest size since the last block, and the present one
+#: (RFC 7541, section 4.2).
+MAX_SIZE_CHANGES = 2
+
 #: The most bits that an integer can have beyond its first byte: more than any length or index needs.
 MAX_INTEGER_BITS = 35
 
@@ -165,6 +169,7 @@ class HeaderDecoder:
         problem: str | None = None
         static = _BY_BYTE
         size, position, end = 0, 0, len(block)
+        size_changes = 0
         while position < end:
             first = block[position]
             position += 1
@@ -180,6 +185,9 @@ class HeaderDecoder:
             elif 32 <= first < 64:
                 if fields:
                     raise BlockError('the size of the table changes within a block')
+                size_changes += 1
+                if size_changes > MAX_SIZE_CHANGES:
+                    raise BlockError('the size of the table changes more than twice')
                 number = first & 31
                 if number == 31:
                     number, position = _read_integer(block, position, 31)

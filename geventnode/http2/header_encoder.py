@@ -21,6 +21,9 @@ __all__ = ['HeaderEncoder']
 #: Names with a last value that one connection remembers, and names with a beginning that all of them share.
 MAX_REMEMBERED, MAX_BEGINNINGS = 64, 1024
 
+#: Bytes of the longest name with a beginning that is remembered, so that the names of all of them take little memory.
+MAX_NAME = 64
+
 #: Names of secrets, which are never indexed (RFC 7541, section 7.1.3).
 SECRETS = frozenset({b'authorization', b'cookie', b'proxy-authorization', b'set-cookie'})
 
@@ -69,7 +72,7 @@ def _find_beginning(name: bytes) -> tuple[bytes, bytes]:
     text = b'' if number else _integer(len(name), 0, 7) + name
     plain = _NEVER_INDEXED if name in SECRETS else _NO_INDEXING
     found = _integer(number, *plain) + text, _integer(number, *_INDEXING) + text
-    if len(_beginnings) < MAX_BEGINNINGS and len(name) < ENTRY_OVERHEAD:
+    if len(_beginnings) < MAX_BEGINNINGS and len(name) <= MAX_NAME:
         _beginnings[name] = found
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from geventnode.errors import InvalidInput
 from geventnode.net.socket import Socket
+from geventnode.net.threads import check_thread
 
 __all__ = ['SharedSocket']
 
@@ -50,6 +51,20 @@ class SharedSocket:
         self._socket = socket
         #: See :class:`geventnode.net.Socket`.
         self._derived: Any = None
+
+    def destroy(self, error: BaseException | None = None) -> SharedSocket:
+        """End the connection with all of its requests, and return the socket.
+
+        The client gets GOAWAY. See :meth:`geventnode.net.Socket.destroy`.
+
+        :param error: the reason, which is emitted as ``'error'`` if there is a listener for it. GOAWAY then has
+            INTERNAL_ERROR.
+        """
+        check_thread(self._socket._hub, self)
+        protocol: Any = self._socket._protocol
+        if protocol is not None:
+            protocol.close_at_once(error)
+        return self
 
     def __getattr__(self, name: str) -> Any:
         if name in _REFUSED:

@@ -3,16 +3,18 @@
 It is the socket that ``'connect'`` listeners get.
 
 A listener for HTTP/1.1 writes its response to CONNECT as bytes, and then speaks the other protocol. The same listener
-serves HTTP/2: a head that it writes first becomes the head of the stream. Without one, the response is 200.
+serves HTTP/2: heads that it writes first become the heads of the stream. Without one, the response is 200. A malformed
+or incomplete head destroys the tunnel: without its head, the rest would look like bytes of the other protocol.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, ParseError
 from geventnode.http2.codes import ErrorCode
 from geventnode.http2.response import encode_fields
+from geventnode.protocol.head import ResponseHead, parse_response_head
 from geventnode.stream.duplex import DuplexBase
 from geventnode.stream.writable import Writable
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from geventnode.http2.stream import Stream
 
 __all__ = ['TunnelSocket']
+
+#: The first bytes of a head that a listener writes.
+HEAD_START = b'HTTP/1.1 '
 
 #: Bytes of the longest head that a listener can write.
 MAX_HEAD = 65536
@@ -66,35 +71,43 @@ class TunnelSocket(DuplexBase, Writable):
         stream._wait_for_drain()
 
     def _take_head(self, data: bytes) -> bytes:
-        """Set the head if ``data`` has it; return the other bytes."""
-        if not b'HTTP/1.1 '.startswith(data[:9]):
+        """Set the head if ``data`` has it; return the other bytes.
+
+        Informational heads before it are sent. Raises ``InvalidInput`` for a malformed head, which destroys the tunnel.
+        """
+        while HEAD_START.startswith(data[: len(HEAD_START)]):
+            head, end, rest = data.partition(b'\r\n\r\n')
+            if not end:
+                if len(data) > MAX_HEAD:
+                    raise InvalidInput(f'the response to CONNECT has a head of more than {MAX_HEAD} bytes')
+                self._start = data
+                return b''
+            parsed = _parsed(head + end)
+            fields = parsed.raw_headers
+            if parsed.status_code < 200:
+                self._stream.send_informational([_status_field(parsed), *encode_fields(fields)])
+                data = rest
+                continue
             self._start = None
-            self._stream.set_head([(b':status', b'200')])
-            return data
-        head, end, rest = data.partition(b'\r\n\r\n')
-        if not end:
-            if len(data) > MAX_HEAD:
-                raise InvalidInput(f'the response to CONNECT has a head of more than {MAX_HEAD} bytes')
-            self._start = data
-            return b''
+            if parsed.status_code < 300:
+                # RFC 9110, section 9.3.6
+                fields = [pair for pair in fields if pair[0].lower() != 'content-length']
+            self._stream.set_head([_status_field(parsed), *encode_fields(fields)])
+            if not rest:
+                self._stream.send(b'')
+            return rest
         self._start = None
-        lines = head.decode('latin-1').split('\r\n')
-        status = lines[0].split(' ')[1]
-        pairs = [(name, value.strip(' \t')) for name, _, value in (line.partition(':') for line in lines[1:])]
-        if status.startswith('2'):
-            # RFC 9110, section 9.3.6
-            pairs = [pair for pair in pairs if pair[0].lower() != 'content-length']
-        self._stream.set_head([(b':status', status.encode('ascii')), *encode_fields(pairs)])
-        if not rest:
-            self._stream.send(b'')
-        return rest
+        self._stream.set_head([(b':status', b'200')])
+        return data
 
     def _end_stream(self) -> None:
         """End the stream."""
-        if self._start is not None:
-            self._start = None
+        start, self._start = self._start, None
+        if start is not None:
+            if start.startswith(HEAD_START):
+                raise InvalidInput('the response to CONNECT has an incomplete head; end it with an empty line')
             self._stream.set_head([(b':status', b'200')])
-        self._stream.finish(b'', None)
+        self._stream.finish(start or b'', None)
 
     def _flush_now(self) -> None:
         """Do nothing: there are no earlier responses on the stream."""
@@ -112,3 +125,19 @@ class TunnelSocket(DuplexBase, Writable):
 
     def _destroy(self) -> None:
         self._stream.tunnel_destroyed(ErrorCode.CANCEL)
+
+
+def _parsed(data: bytes) -> ResponseHead:
+    """Return the head that a listener has written. Raises ``InvalidInput`` if it is malformed."""
+    try:
+        head = parse_response_head(data)
+    except ParseError as error:
+        raise InvalidInput(f'the response to CONNECT has a malformed head: {error}; write one of HTTP/1.1') from None
+    if head.upgrade:
+        # RFC 9113, section 8.6
+        raise InvalidInput('the response to CONNECT has the status 101, which HTTP/2 does not have; write 200')
+    return head
+
+
+def _status_field(head: ResponseHead) -> tuple[bytes, bytes]:
+    return b':status', b'%d' % head.status_code

@@ -601,9 +601,12 @@ class Server(EventEmitter):
         elif not self._started:
             return
         if not self._closed.wait(timeout):
-            for socket in tuple(self._sockets):
-                socket.destroy()
+            self._destroy_connections()
             self._closed.wait()
+
+    def _destroy_connections(self) -> None:
+        for socket in tuple(self._sockets):
+            socket.destroy()
 
     def serve_forever(self) -> None:
         """Wait for the end of the server.

@@ -43,6 +43,7 @@ OPEN = request(1, '/upload', end=False, method='POST')
 HALF = block()[:10]
 BEGUN = frame(HEADERS, END_STREAM, 1, HALF)
 LARGEST = 2**31 - 1
+PRIORITY_UPDATE = 0x10
 
 #: The frames after the preface, and the code of GOAWAY.
 CONNECTION_ERRORS = {
@@ -68,6 +69,10 @@ CONNECTION_ERRORS = {
     ),
     'a table changed within a head': (
         frame(HEADERS, END_HEADERS | END_STREAM, 1, block() + b'\x20'),
+        COMPRESSION_ERROR,
+    ),
+    'a table changed three times': (
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x20' * 3 + block()),
         COMPRESSION_ERROR,
     ),
     'bad trailers': (OPEN + frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x80'), COMPRESSION_ERROR),
@@ -210,6 +215,14 @@ STREAM_ERRORS = {
     ),
 }
 
+#: The options of the cases that exceed a limit.
+LIMITS = {
+    'a frame above the limit': 'http2_max_frame_size',
+    'a frame above the limit on no stream': 'http2_max_frame_size',
+    'SETTINGS above the limit': 'http2_max_frame_size',
+    'DATA beyond the window': 'http2_initial_window_size',
+}
+
 #: Frames that are unusual, and not errors.
 LEGAL = {
     'an unknown frame': frame(UNKNOWN, 0xFF, 77, b'anything'),
@@ -228,6 +241,12 @@ LEGAL = {
     'no window at all': frame(SETTINGS, 0, 0, setting(4, 0)) + frame(SETTINGS, 0, 0, setting(4, 65535)),
     'WINDOW_UPDATE after the end': request(1, '/') + frame(WINDOW_UPDATE, 0, 1, number(1)),
     'RST_STREAM after the end': request(1, '/') + frame(RST_STREAM, 0, 1, number(8)),
+    'a table changed twice': frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x20\x3f\xe1\x1f' + block()),
+    # RFC 9218: all streams have the same turns
+    'PRIORITY_UPDATE': request(1, '/wait', ('priority', 'u=7, i')) + frame(PRIORITY_UPDATE, 0, 0, number(1) + b'u=0'),
+    'PRIORITY_UPDATE before its request': frame(PRIORITY_UPDATE, 0, 0, number(1) + b'u=0') + request(1),
+    'PRIORITY_UPDATE after the end': request(1) + frame(PRIORITY_UPDATE, 0, 0, number(1) + b'i'),
+    'no priorities of HTTP/2': frame(SETTINGS, 0, 0, setting(9, 1)),
 }
 
 Dial = Callable[..., FrameClient]
@@ -280,7 +299,7 @@ def test_connection_error(site: Site, dial: Dial, case: str, caplog: pytest.LogC
     assert found[1] == code
     client.wait_closed()
     check_serves(other)
-    assert site.server.refusals == {'http2_protocol': 1}
+    assert site.server.refusals == {LIMITS.get(case, 'http2_protocol'): 1}
     check_log(caplog)
 
 
@@ -303,7 +322,7 @@ def test_stream_error(site: Site, dial: Dial, case: str, caplog: pytest.LogCaptu
     assert payload is not None
     assert int.from_bytes(payload, 'big') == code
     check_serves(client)
-    assert site.server.refusals == {'malformed': 1}
+    assert site.server.refusals == {LIMITS.get(case, 'malformed'): 1}
     check_log(caplog)
 
 

@@ -77,6 +77,50 @@ def test_listener_can_refuse(tunnel: Any) -> None:
     assert 'connection' not in response.headers
 
 
+BAD_HEADS = {
+    'no status': b'HTTP/1.1 \r\n\r\n',
+    'no number': b'HTTP/1.1 OK\r\n\r\n',
+    'two digits': b'HTTP/1.1 20 OK\r\n\r\n',
+    'another protocol': b'HTTP/1.1 101 Switching Protocols\r\n\r\n',
+    'a line without a colon': b'HTTP/1.1 200 OK\r\nX\r\n\r\n',
+    'a pseudo-header field': b'HTTP/1.1 200 OK\r\n:status: 204\r\n\r\n',
+    'a blank in a name': b'HTTP/1.1 200 OK\r\nX Y: 1\r\n\r\n',
+    'LF in a value': b'HTTP/1.1 200 OK\r\nX: 1\n2\r\n\r\n',
+    'no end': b'HTTP/1.1 403 Forbidden\r\n',
+    'no end of the first line': b'HTTP/1.1 ',
+}
+
+
+@pytest.mark.parametrize('head', BAD_HEADS.values(), ids=BAD_HEADS)
+def test_malformed_head_of_the_listener_resets_the_stream(
+    tunnel: Any, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = tunnel(lambda request, socket, rest: socket.end(head))
+    response = client.response(client.start_fields(TARGET, end=False))
+    assert (response.status, response.body, response.reset) == (None, b'', 8)
+    assert client.response(client.get()).status == 200
+    assert 'the response to CONNECT has ' in caplog.text
+
+
+def test_beginning_of_a_head_is_data(tunnel: Any) -> None:
+    client = tunnel(lambda request, socket, head: socket.end(b'HTTP'))
+    response = client.response(client.start_fields(TARGET))
+    assert (response.status, response.body, response.ended) == (200, b'HTTP', True)
+
+
+def test_listener_sends_informational_heads(tunnel: Any) -> None:
+    hints = b'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'
+
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        socket.write(hints)
+        socket.end(hints + ESTABLISHED + b'data')
+
+    client = tunnel(listener)
+    response = client.response(client.start_fields(TARGET))
+    assert response.informational == [(103, {'link': '</a>'})] * 2
+    assert (response.status, response.body) == (200, b'data')
+
+
 def test_without_a_listener_the_stream_is_reset(tunnel: Any) -> None:
     client = tunnel(None)
     assert client.response(client.start_fields(TARGET, end=False)).reset == 10

@@ -1,7 +1,9 @@
-"""Test how a server with HTTP/2 closes: no request is lost."""
+"""Test how a server with HTTP/2 closes its connections: no request is lost, and each client gets GOAWAY."""
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from typing import Any
 
 import gevent
@@ -9,9 +11,12 @@ import pytest
 from gevent.event import Event
 from h2.settings import SettingCodes
 
-from geventnode import http
+from geventnode import http, https
+from tests.certificates import Certificates
 from tests.http2.client import Client, Connect, Response
+from tests.http2.test_tls import handshake
 from tests.servers import Serve, ok
+from tests.sockets import until
 
 LAST = 2**31 - 1
 
@@ -371,3 +376,108 @@ def test_pings_do_not_keep_an_idle_connection(connect_h2: Connect) -> None:
         # not a flood
         gevent.sleep(0.01)
     assert client.goaways == [(0, 1)]
+
+
+# -- connections that are destroyed -----------------------------------------------------------------------------------
+
+
+def crowded(listener: Any, buffer: float) -> Any:
+    """Return a server with one place, of which no other deadline passes."""
+    server = http.create_server(
+        listener, http2=True, max_connections=1, wait_when_full=True, keep_alive_timeout_buffer=buffer
+    )
+    server._shortest_timeout = 10**6
+    return server
+
+
+@pytest.mark.parametrize('buffer', [0.0, 0.1])
+def test_idle_connection_makes_room_with_goaway(
+    connect_h2: Connect, serve: Serve, buffer: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next client does not wait until the first one has closed its side."""
+    monkeypatch.setattr('geventnode.http2.deadlines.LINGER_TIME', 10**6)
+    client = connect_h2(serve(crowded(ok, buffer)))
+    assert client.response(client.get()).status == 200
+    other = connect_h2(client.site)  # type: ignore[attr-defined]
+    assert other.response(other.get()).status == 200
+    client.wait_closed()
+    assert client.goaways == [(0, 1)]
+
+
+def test_connection_makes_room_after_its_last_response(connect_h2: Connect, serve: Serve) -> None:
+    """The next client was waiting before."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        go_on.wait()
+        response.end(b'whole')
+
+    client = connect_h2(serve(crowded(listener, 0.1)))
+    number = client.get()
+    site = client.site  # type: ignore[attr-defined]
+    until(lambda: site.server.statistics()['handling'])
+    other = connect_h2(site)
+    waiting = other.get()
+    until(lambda: site.server._at_capacity)
+    go_on.set()
+    assert client.response(number).body == b'whole'
+    assert other.response(waiting).body == b'whole'
+    client.wait_closed()
+    assert client.goaways == [(0, 1)]
+
+
+def destroy(server: Any, request: Any, how: str) -> None:
+    if how == 'stop':
+        server.stop(0)
+    elif how == 'close_all_connections':
+        server.close_all_connections()
+    else:
+        request.socket.destroy(ValueError('broken') if how == 'error' else None)
+
+
+@pytest.mark.parametrize('encrypted', [False, True])
+@pytest.mark.parametrize(
+    ('how', 'goaways'),
+    [
+        ('stop', [(0, 3)]),
+        ('close_all_connections', [(0, 3)]),
+        ('socket', [(0, 3)]),
+        ('error', [(2, 3)]),
+    ],
+)
+def test_destroyed_connection_gets_goaway(
+    connect_h2: Connect,
+    serve: Serve,
+    certificates: Certificates,
+    how: str,
+    goaways: list[tuple[int, int]],
+    encrypted: bool,
+) -> None:
+    """Its client knows that the server has seen no later request."""
+    requests: list[Any] = []
+    arrived = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        requests.append(request)
+        response.write(b'begun')
+        if len(requests) == 2:
+            arrived.set()
+
+    options: dict[str, Any] = {'http2': True}
+    client: dict[str, Any] = {}
+    if encrypted:
+        server: Any = https.create_server(listener, certfile=certificates.server, **options)
+        client['wrap'] = lambda raw: handshake(raw, certificates, 'h2')
+    else:
+        server = http.create_server(listener, **options)
+    connected = connect_h2(serve(server), client=client)
+    numbers = [connected.get(), connected.get()]
+    arrived.wait()
+    connected.until(lambda: all(connected.responses[number].body for number in numbers))
+    gevent.spawn(destroy, server, requests[0], how).join()
+    with contextlib.suppress(ssl.SSLEOFError):
+        connected.wait_closed()
+    assert connected.goaways == goaways
+    assert not any(connected.responses[number].over for number in numbers)
+    gevent.sleep(0)
+    assert not server._sockets

@@ -68,6 +68,16 @@ def test_invalid_blocks(block: bytes) -> None:
         list(Decoder().decode(block, raw=True))
 
 
+def test_size_of_the_table_changes_twice_at_most() -> None:
+    """RFC 7541, section 4.2: to the smallest size since the last block, and to the present one."""
+    head = Encoder().encode(as_bytes(HEAD))
+    decoder = HeaderDecoder(1000)
+    for _ in range(2):
+        assert decoder.decode(b'\x20\x3f\xe1\x1f' + head)[0] == HEAD
+    with pytest.raises(BlockError, match='more than twice'):
+        decoder.decode(b'\x20\x3f\xe1\x1f\x20' + head)
+
+
 def test_list_above_the_limit() -> None:
     block = Encoder().encode(as_bytes(HEAD))
     size = sum(len(name) + len(value) + 32 for name, value in HEAD)

@@ -174,6 +174,51 @@ def test_limits_of_a_head(connect_h2: Connect, options: Any, fields: Any, status
     assert client.response(client.get('/next')).body == b'GET /next'
 
 
+@pytest.mark.parametrize('window', ['stream', 'connection', 'small'])
+@pytest.mark.parametrize(
+    ('options', 'fields', 'status'),
+    [({}, [('x-long', 'x' * 17000)], 431), ({'max_body_size': 5}, [('content-length', '6')], 413)],
+)
+def test_error_response_without_a_window_is_complete(
+    connect_h2: Connect, window: str, options: Any, fields: Any, status: int
+) -> None:
+    """It has no body then: its client would wait for the rest."""
+    size = {'stream': 0, 'connection': 1_000_000, 'small': 10}[window]
+    client = connect_h2(
+        lambda request, response: response.end(bytes(65535)),
+        client={'settings': {SettingCodes.INITIAL_WINDOW_SIZE: size}, 'credit': False},
+        **options,
+    )
+    if window == 'connection':
+        assert len(client.response(client.get()).body) == 65535
+    number = client.start('POST', '/', *fields)
+    client.until(lambda: client.responses[number].reset is not None)
+    found = client.responses[number]
+    assert (found.status, found.body, found.ended, found.reset) == (status, b'', True, 0)
+    assert found.headers['content-length'] == '0'
+
+
+@pytest.mark.parametrize('opens', [True, False])
+def test_late_413_without_a_window(connect_h2: Connect, opens: bool) -> None:
+    """Its body waits for the window, and is complete or reset."""
+    client = connect_h2(
+        lambda request, response: response.end(request.read()),
+        client={'settings': {SettingCodes.INITIAL_WINDOW_SIZE: 0}},
+        max_body_size=1000,
+        timeout=60 if opens else 0.2,
+    )
+    number = client.post(bytes(1001))
+    found = client.responses[number]
+    client.until(lambda: found.status)
+    assert (found.status, found.over) == (413, False)
+    if opens:
+        client.h2.increment_flow_control_window(1000, number)
+        client.flush()
+    client.response(number)
+    body = b'413 Payload Too Large\n'
+    assert (found.body, found.ended, found.reset) == ((body, True, None) if opens else (b'', False, 8))
+
+
 def test_long_body_without_a_length_gets_413(connect_h2: Connect) -> None:
     client = connect_h2(lambda request, response: response.end(request.read()), max_body_size=1000)
     number = client.post(bytes(1001))

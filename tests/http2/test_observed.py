@@ -13,6 +13,8 @@ from geventnode.http import ExchangeObserver, observe_exchanges
 from geventnode.http.server.access_log import log_access
 from geventnode.monitor.snapshot import Snapshot
 from tests.http2.client import Connect
+from tests.http2.frames import PING, frame
+from tests.leaks import live_greenlets
 from tests.servers import Serve, ok
 from tests.sockets import settle, until
 
@@ -118,6 +120,39 @@ def test_statistics_and_snapshot(connect_h2: Connect) -> None:
     client.send_data(upload, b'', end=True)
     assert client.response(upload).body == client.response(download).body == b'x'
     assert server.statistics()['idle'] == 1
+
+
+def test_idle_connections_have_no_greenlets(connect_h2: Connect) -> None:
+    """Other connections are served."""
+    first = connect_h2(ok)
+    assert first.response(first.get()).status == 200
+    site = first.site  # type: ignore[attr-defined]
+    before = len(live_greenlets())
+    clients = [connect_h2(site) for _ in range(100)]
+    for client in clients:
+        assert client.response(client.get()).status == 200
+    assert site.server.statistics()['idle'] == 101
+    assert len(live_greenlets()) == before
+    assert first.response(first.get()).status == 200
+
+
+def test_metrics_count_exceeded_limits_by_their_options(connect_h2: Connect) -> None:
+    pytest.importorskip('prometheus_client', reason='prometheus_client is not installed; it is in the extra "test"')
+    from prometheus_client import CollectorRegistry
+
+    from geventnode.integrations.prometheus import Metrics
+
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    client = connect_h2(ok, http2_max_control_frames=10)
+    metrics.watch_server(client.site.server)  # type: ignore[attr-defined]
+    client.response(client.get())
+    client.send_raw(frame(PING, 0, 0, bytes(8)) * 20)
+    client.wait_closed()
+    metrics.update()
+    found = registry.get_sample_value('geventnode_requests_refused_total', {'reason': 'http2_max_control_frames'})
+    metrics.close()
+    assert found == 1
 
 
 def test_connections_are_traced(connect_h2: Connect, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

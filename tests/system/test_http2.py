@@ -25,6 +25,9 @@ from tests.system.webdriver import browser
 GIB = 2**30
 MIB = 2**20
 
+#: The last stream of a GOAWAY that only announces the end.
+LAST_STREAM = 2**31 - 1
+
 CLEARTEXT = "http_protocols = 'h2,h1'\nhttp2_cleartext = 'prior-knowledge'\n"
 
 NIQUESTS = [
@@ -230,6 +233,36 @@ def test_access_log_has_the_version() -> None:
     with Served('handlers:listener', '--http2', access_log=True) as served:
         asked('--http2-prior-knowledge', f'{served.url}/logged')
         assert '"GET /logged HTTP/2.0" 200 ' in served.next_line()
+
+
+def test_sigterm_loses_no_stream() -> None:
+    """Streams in progress finish, and so does one on its way; GOAWAY names it, and a later one is not served."""
+    with Served('handlers:listener', '--http2') as served:
+        client = FrameClient(('127.0.0.1', served.port))
+        for stream in (1, 3, 5):
+            client.send(request(stream, '/slow', method='POST', end=False))
+            assert client.until(DATA, stream) == b'begun\n'
+        served.signal(signal.SIGTERM)
+        assert client.goaway() == (LAST_STREAM, 0)
+        client.send(request(7, '/late'))
+        ping = client.until(PING)
+        client.send(frame(PING, ACK, 0, ping))
+        assert client.goaway() == (7, 0)
+        client.send(request(9, '/refused'))
+        for stream in (1, 3, 5):
+            client.send(frame(DATA, END_STREAM, stream, b'12345'))
+        client.wait_closed()
+        client.close()
+        printed, errors = served.finish()
+    bodies = dict.fromkeys((1, 3, 5, 7), b'')
+    for kind, _, stream, payload in client.frames:
+        if kind == DATA:
+            bodies[stream] += payload
+    assert bodies == {**dict.fromkeys((1, 3, 5), b'begun\n5\n'), 7: b'GET /late HTTP/2.0'}
+    ended = [stream for kind, flags, stream, _ in client.frames if kind == DATA and flags & END_STREAM]
+    assert sorted(ended) == [1, 3, 5, 7]
+    assert not [each for each in client.frames if each[0] == RST_STREAM]
+    assert (served.process.returncode, printed, errors) == (0, 'Stopping: 1 open connection(s)\n', '')
 
 
 def test_limit_of_streams_is_an_option() -> None:

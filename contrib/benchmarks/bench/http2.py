@@ -1,8 +1,8 @@
-"""HTTP/2 without TLS, under h2load: requests per second of small bodies, and of bodies of 1 MiB.
+"""HTTP/2 without TLS, under h2load: requests per second of small bodies, and of bodies of 1 MiB; idle connections.
 
 Each connection has several streams at a time. The number of responses, of their statuses and of the bytes of their
 bodies is checked in every turn, and the bytes themselves once before. gunicorn's worker is compared with the same WSGI
-application, the others with a request listener.
+application, the others with a request listener. Idle connections are measured as in the part ``idle``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench import machine
+from bench.idle import REPETITIONS, SPARE_DESCRIPTORS, WARM_UP, hold_and_release, settled
 from bench.load import ATTEMPTS, UNDISTURBED, LoadFailed, Turn
 from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import RunningServer, Server, ServerFailed, in_turn
+from bench.workers import WorkerFailed
 
 __all__ = ['measure_http2']
 
@@ -81,9 +83,9 @@ class HTTP2Server(RunningServer):
         return int(found[2]), found[1]
 
 
-def measure_http2(repeat: int, seconds: int) -> Section:
-    """Load every server ``repeat`` times ``seconds``; return the report."""
-    rate, cost = Samples(), Samples()
+def measure_http2(repeat: int, seconds: int, wanted: int) -> Section:
+    """Load every server ``repeat`` times ``seconds``, and hold ``wanted`` idle connections; return the report."""
+    rate, cost, memory = Samples(), Samples(), Samples()
     missing = [name for name in ('h2load', 'curl') if shutil.which(name) is None]
     if missing:
         return Section('HTTP/2', notes=[f'not installed: {", ".join(missing)}'], figures=figures(rate))
@@ -98,7 +100,25 @@ def measure_http2(repeat: int, seconds: int) -> Section:
                 for server in in_turn(running, repetition):
                     take_turn(rate, cost, case, server, counts[case, server.server.key])
                 say(f'HTTP/2 {repetition + 1}/{repeat}: {case.title}')
-    return report(rate, cost)
+    count = min(wanted, machine.raise_descriptor_limit() - SPARE_DESCRIPTORS)
+    for repetition in range(min(repeat, REPETITIONS)):
+        hold(memory, count)
+        say(f'HTTP/2, idle connections {repetition + 1}/{min(repeat, REPETITIONS)}')
+    return report(rate, cost, memory, count)
+
+
+def hold(memory: Samples, count: int) -> None:
+    """Hold ``count`` idle connections to a fresh process, and record the memory for each, in KiB."""
+    server = SERVERS[0]
+    try:
+        with HTTP2Server(server) as running:
+            hold_and_release(running, WARM_UP, 'http2')
+            before = settled(running)
+            grown = hold_and_release(running, count, 'http2') - before
+    except (ServerFailed, WorkerFailed, OSError) as error:
+        memory.fail('idle', server.key, str(error))
+        return
+    memory.add('idle', server.key, grown / count / 1024)
 
 
 def start(stack: ExitStack, rate: Samples) -> list[RunningServer]:
@@ -181,7 +201,7 @@ def check(output: str, count: int, size: int) -> float:
 # -- the report -------------------------------------------------------------------------------------------------------
 
 
-def report(rate: Samples, cost: Samples) -> Section:
+def report(rate: Samples, cost: Samples, memory: Samples, count: int) -> Section:
     """Return tables, notes and figures."""
     tables = [
         Table(
@@ -206,7 +226,9 @@ def report(rate: Samples, cost: Samples) -> Section:
             ],
         )
     )
-    notes = [f'{CONNECTIONS} connections with {STREAMS} streams each.', *rate.notes()]
+    cell = memory.cell('idle', SERVERS[0].key, lambda value: f'{value:.2f}')
+    tables.append(Table([f'{count:,} idle connections', SERVERS[0].title], [['KiB per connection', cell]]))
+    notes = [f'{CONNECTIONS} connections with {STREAMS} streams each.', *rate.notes(), *memory.notes()]
     return Section('HTTP/2', tables, notes, figures(rate))
 
 

@@ -14,7 +14,7 @@ from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn
 
-__all__ = ['REPETITIONS', 'SPARE_DESCRIPTORS', 'hold', 'measure_idle', 'settled']
+__all__ = ['REPETITIONS', 'SPARE_DESCRIPTORS', 'WARM_UP', 'hold', 'hold_and_release', 'measure_idle', 'settled']
 
 WARM_UP = 300
 
@@ -50,16 +50,16 @@ def hold(memory: Samples, server: Server, count: int) -> None:
             for _ in range(WARM_UP):
                 running.request('GET', '/')
             before = settled(running)
-            grown = hold_and_release(running, count) - before
+            grown = hold_and_release(running, count, server.scheme) - before
     except (ServerFailed, workers.WorkerFailed, OSError) as error:
         memory.fail('idle', server.key, str(error))
         return
     memory.add('idle', server.key, grown / count / 1024)
 
 
-def hold_and_release(running: RunningServer, count: int) -> int:
+def hold_and_release(running: RunningServer, count: int, protocol: str) -> int:
     """Open connections, return the memory while they idle, and close them. Raises ``WorkerFailed``."""
-    with workers.start('idle.py', running.port, count, running.server.scheme, core=machine.LOAD_CORE) as worker:
+    with workers.start('idle.py', running.port, count, protocol, core=machine.LOAD_CORE) as worker:
         try:
             opened = workers.answer(worker)['answered']
             resident = settled(running)

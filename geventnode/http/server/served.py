@@ -58,3 +58,10 @@ class ServedConnection(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close after the queued bytes."""
+
+    def close_at_once(self) -> None:
+        """Close, and do not wait for the client.
+
+        Unfinished requests are lost, and so are the queued bytes.
+        """
+        self.socket.destroy()

@@ -573,15 +573,25 @@ class Server(NetServer):
         for connection in idle[: max(1, before // ROOM_FRACTION)]:
             if connection.began + grace > now:
                 connection._expires = min(connection._expires, connection.began + grace)
-            elif not connection.socket._poll_now():
-                connection.socket.destroy()
+            elif connection.socket._poll_now():
+                # of HTTP/2 it can be other than a request
+                connection._expires = min(connection._expires, now)
+            else:
+                connection.close_at_once()
         return len(self._sockets) < before
 
     def close_all_connections(self) -> None:
         """Destroy every connection, also those on which a request is served."""
         self._check_thread()
+        self._destroy_connections()
+
+    def _destroy_connections(self) -> None:
         for socket in tuple(self._sockets):
-            socket.destroy()
+            protocol: Any = socket._protocol
+            if isinstance(protocol, ServedConnection):
+                protocol.close_at_once()
+            else:
+                socket.destroy()
 
     def send_error(self, socket: Socket, status_code: int) -> None:
         """Send an error response, for ``'clientError'`` listeners.
