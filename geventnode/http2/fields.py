@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from geventnode.protocol import Framing, Limits, RequestHead, is_host, is_token
+from geventnode.protocol.block import expectation
 from geventnode.protocol.headers import merged
 
 __all__ = [
@@ -86,9 +87,9 @@ class StreamHead(RequestHead):
         self.keep_alive = True
         self.upgrade = False
         expect = fields.get('expect')
-        self.expect = '100-continue' if expect is not None and expect.lower() == '100-continue' else expect
+        self.expect = None if expect is None else expectation(expect)
         self.host = host
-        self.ordinary = expect is None and method != 'CONNECT'
+        self.ordinary = self.expect is None and method != 'CONNECT'
         self.derived = None
         self.plain = False
 

@@ -34,6 +34,7 @@ from geventnode.protocol.grammar import (
     check_value,
     is_host,
     is_token,
+    list_elements,
 )
 from geventnode.protocol.head import EndOfMessage, RequestHead, ResponseHead
 from geventnode.protocol.headers import Headers, distinct
@@ -75,6 +76,7 @@ __all__ = [
     'is_token',
     'keep_alive',
     'last_chunk',
+    'list_elements',
     'parse_proxy_header',
     'render_fields',
     'request_framing',

@@ -22,15 +22,19 @@ from geventnode.protocol.grammar import (
     FIELDS,
     FOLD,
     is_token,
+    list_elements,
 )
 
 __all__ = [
     'check_line_ends',
     'check_single',
     'connection_verdicts',
+    'expectation',
     'framing_fields',
     'parse_fields',
 ]
+
+_CONTINUE = '100-continue'
 
 #: Singleton fields of a request that define how its body is read, or its sender (RFC 9110, section 5.5). If a proxy and
 #: an application chose different ones of two, they would check and serve different requests. Host and Content-Length
@@ -104,6 +108,19 @@ def connection_verdicts(fields: dict[str, Any], version: str) -> tuple[bool, boo
     find = _connection_options if len(connection) < 64 else _connection_options.__wrapped__
     reusable, upgrade = find(connection, version)
     return reusable, upgrade and bool(fields.get('upgrade'))
+
+
+def expectation(value: str) -> str | None:
+    """Return the value of Expect: None if it has no element, and ``'100-continue'`` if it has no other one.
+
+    Source: RFC 9110, section 10.1.1.
+    """
+    if value.lower() == _CONTINUE:
+        return _CONTINUE
+    elements = {element.lower() for element in list_elements(value)}
+    if not elements:
+        return None
+    return _CONTINUE if elements == {_CONTINUE} else value
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from geventnode.errors import ParseError
-from geventnode.protocol.grammar import is_token
+from geventnode.protocol.grammar import is_token, list_elements
 
 __all__ = ['Framing', 'connection_options', 'has_no_content', 'keep_alive', 'request_framing', 'response_framing']
 
@@ -97,7 +97,7 @@ def has_no_content(status_code: int, method: str) -> bool:
 
 def connection_options(values: Iterable[str]) -> frozenset[str]:
     """Return the lower-case options of all Connection lines (RFC 9110, section 7.6.1)."""
-    return frozenset(option.strip(' \t') for option in ','.join(values).lower().split(','))
+    return frozenset(list_elements(','.join(values).lower()))
 
 
 def keep_alive(version: str, options: frozenset[str]) -> bool:

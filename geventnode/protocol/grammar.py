@@ -38,6 +38,7 @@ __all__ = [
     'has_request_target_form',
     'is_host',
     'is_token',
+    'list_elements',
     'lower_name',
 ]
 
@@ -216,6 +217,14 @@ _known = KNOWN_NAMES.get
 def is_token(text: str) -> bool:
     """Return whether ``text`` is a token (RFC 9110, section 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
+
+
+def list_elements(value: str) -> list[str]:
+    """Return the elements of a list that are not empty.
+
+    A recipient ignores empty ones (RFC 9110, section 5.6.1.2). Quoted strings with commas are not recognised.
+    """
+    return [element for each in value.split(',') if (element := each.strip(' \t'))]
 
 
 def lower_name(name: str) -> str:

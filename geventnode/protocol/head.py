@@ -14,6 +14,7 @@ from geventnode.protocol.block import (
     check_line_ends,
     check_single,
     connection_verdicts,
+    expectation,
     framing_fields,
     parse_fields,
 )
@@ -131,7 +132,7 @@ class RequestHead:
     keep_alive: bool
     #: Whether the client requests another protocol: HTTP/1.1 with ``upgrade`` in Connection, and Upgrade.
     upgrade: bool
-    #: The value of Expect (``'100-continue'`` in lower case), or None; always None in HTTP/1.0.
+    #: The expectation (``'100-continue'``, or the value of Expect), or None; always None in HTTP/1.0.
     expect: str | None
     #: The host and port of a target in absolute-form, otherwise the value of Host or None.
     host: str | None
@@ -338,9 +339,7 @@ def parse_request_head(data: bytes, common: CommonLines | None = None) -> Reques
     expect = None
     if 'expect' in fields and version != '1.0':
         # A server ignores the expectation in HTTP/1.0 (RFC 9110, section 10.1.1).
-        expect = fields['expect']
-        if expect.lower() == '100-continue':
-            expect = '100-continue'
+        expect = expectation(fields['expect'])
     if tunnel:
         # RFC 9110, section 9.3.6: CONNECT never has content, and does not request another protocol.
         framing, length, upgrade = _NONE, None, False

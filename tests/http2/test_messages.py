@@ -204,6 +204,8 @@ def test_unknown_expectation_gets_417(connect_h2: Connect) -> None:
     client = connect_h2(ok)
     assert fetch(client, '/', ('expect', 'tea')).status == 417
     assert fetch(client).status == 200
+    # an empty list (RFC 9110, sections 5.6.1.2 and 10.1.1)
+    assert fetch(client, '/', ('expect', ',')).status == 200
 
 
 def test_exception_of_a_listener_becomes_500(connect_h2: Connect, caplog: pytest.LogCaptureFixture) -> None:

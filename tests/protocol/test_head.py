@@ -70,6 +70,13 @@ def test_host_of_a_request(head: bytes, expected: str | None) -> None:
         (b'1.1', b'x', 'x'),
         (b'1.0', b'100-continue', None),
         (b'1.1', b'100-continue\r\nExpect: x', '100-continue, x'),
+        # a list (RFC 9110, sections 5.6.1.2 and 10.1.1)
+        (b'1.1', b', 100-Continue,', '100-continue'),
+        (b'1.1', b'100-continue\r\nExpect: 100-continue', '100-continue'),
+        (b'1.1', b'100-continue, x,', '100-continue, x,'),
+        (b'1.1', b'100-continue;q=1', '100-continue;q=1'),
+        (b'1.1', b',', None),
+        (b'1.1', b'', None),
     ],
 )
 def test_expect_of_a_request(version: bytes, value: bytes, expected: str | None) -> None:
