@@ -1,4 +1,6 @@
-"""Run the cases of Autobahn's test suite against the WebSockets of both sides, and print those that fail.
+"""Run the cases of Autobahn's test suite against the WebSockets of both sides.
+
+It prints the cases that fail, and the number of those that pass in each group.
 
     python contrib/autobahn/run.py --wstest PATH [--cases CASE ...]
 
@@ -14,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +82,8 @@ def run_server(wstest: str, cases: list[str], folder: Path) -> dict[str, Any]:
 
 def run_client(wstest: str, cases: list[str], folder: Path) -> dict[str, Any]:
     """Connect to the fuzzing server for each case; return its report. Blocks until it has ended."""
-    url = 'ws://127.0.0.1:9001'
+    with socket.create_server(('127.0.0.1', 0)) as unused:
+        url = f'ws://127.0.0.1:{unused.getsockname()[1]}'
     wanted = {'url': url, 'cases': cases, 'exclude-agent-cases': {}}
     suite = start(wstest, 'fuzzingserver', folder, wanted)
     try:
@@ -88,6 +93,8 @@ def run_client(wstest: str, cases: list[str], folder: Path) -> dict[str, Any]:
                     count = int(ws.receive())
                 break
             except ConnectionRefusedError:
+                if suite.poll() is not None:
+                    raise SystemExit(f'{wstest} has ended with status {suite.returncode}; see above') from None
                 gevent.sleep(0.2)
         for case in range(1, count + 1):
             try:
@@ -112,15 +119,18 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def report(side: str, cases: dict[str, Any]) -> int:
     """Print the verdicts; return the number of failed cases."""
-    failed = {
-        name: verdict
-        for name, verdict in cases.items()
-        if verdict['behavior'] not in PASSED or verdict['behaviorClose'] not in PASSED
-    }
-    for name, verdict in failed.items():
-        print(f'{side}: case {name}: {verdict["behavior"]}, closing: {verdict["behaviorClose"]}')
-    print(f'{side}: {len(cases)} cases, {len(failed)} failed')
-    return len(failed)
+    groups: dict[str, Counter[bool]] = {}
+    for name, verdict in cases.items():
+        passed = verdict['behavior'] in PASSED and verdict['behaviorClose'] in PASSED
+        groups.setdefault(name.rpartition('.')[0], Counter())[passed] += 1
+        if not passed:
+            print(f'{side}: case {name}: {verdict["behavior"]}, closing: {verdict["behaviorClose"]}')
+    for name, verdicts in sorted(groups.items(), key=lambda group: [int(part) for part in group[0].split('.')]):
+        print(f'{side}: group {name}: {verdicts[True]} of {verdicts.total()} passed')
+    failed = sum(verdicts[False] for verdicts in groups.values())
+    print(f'{side}: {len(cases)} cases, {failed} failed')
+    # a pattern that matches no case is a mistake
+    return failed if cases else 1
 
 
 if __name__ == '__main__':
