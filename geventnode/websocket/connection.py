@@ -61,8 +61,9 @@ MAX_WAITING, MAX_WAITING_SIZE = 64, 65536
 #: Running listeners for pings and pongs before the socket pauses.
 MAX_EMITTING = 64
 
-#: Seconds for the messages of one connection before others have their turn, and the messages between two looks at it.
-TURN_TIME, TURN_CHECK = 0.001, 16
+#: Seconds for the messages of one connection before others have their turn; the messages between two looks at the time,
+#: and the bytes of a message after which there is another look.
+TURN_TIME, TURN_CHECK, TURN_CHECK_SIZE = 0.001, 16, 16384
 
 #: Seconds for the peer to read the last frame and to end the connection after this side has failed it.
 LINGER_TIME = 2.0
@@ -554,7 +555,7 @@ class WebSocket(EventEmitter):
                     self._on_close_frame(received)
                     return
                 done += 1
-                if not done % TURN_CHECK:
+                if not done % TURN_CHECK or reader.size > TURN_CHECK_SIZE:
                     now = monotonic()
                     if not began:
                         began = now

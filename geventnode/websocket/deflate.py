@@ -38,6 +38,9 @@ NAME = 'permessage-deflate'
 #: The end of each compressed message, which is not sent (RFC 7692, section 7.2.1).
 TAIL = b'\x00\x00\xff\xff'
 
+#: A final block without data: a decompressor ends with it only if it is between two blocks.
+FINAL_BLOCK = b'\x01\x00\x00\xff\xff'
+
 #: The base-2 logarithm of the largest window, which each side has unless they agree on a smaller one.
 MAX_BITS = 15
 
@@ -45,7 +48,7 @@ MAX_BITS = 15
 MAX_RESTARTS = 16
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_element = re.compile(rf'[ \t]*({_TOKEN})((?:[ \t]*;[ \t]*{_TOKEN}(?:[ \t]*=[ \t]*(?:{_TOKEN}|"{_TOKEN}"))?)*)[ \t]*')
+_element = re.compile(rf'({_TOKEN})((?:[ \t]*;[ \t]*{_TOKEN}(?:[ \t]*=[ \t]*(?:{_TOKEN}|"{_TOKEN}"))?)*)[ \t]*')
 _parameter = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*"?({_TOKEN})"?)?')
 _bits = re.compile(r'[89]|1[0-5]')
 
@@ -156,8 +159,12 @@ class MessageDeflate(Extension):
         self._decompressor: Any = None
         #: Whether the present message is compressed, and whether the present frame is a part of it.
         self._message_compressed = self._frame_compressed = False
+        #: Whether the bytes of the present message so far end with a final block.
+        self._final_block = False
         #: The bytes of the present message so far, and the most that it can have.
         self.size = self._limit = 0
+        #: The reason of the last error, for a text.
+        self.problem = ''
 
     def compress(self, payload: bytes) -> bytes | None:
         """Return ``payload`` compressed, None to send it as it is."""
@@ -176,7 +183,7 @@ class MessageDeflate(Extension):
         """Begin to receive a message of at most ``limit`` bytes."""
         self.size = 0
         self._limit = limit
-        self._message_compressed = False
+        self._message_compressed = self._final_block = False
 
     # -- called by wsproto --------------------------------------------------------------------------------------------
 
@@ -197,6 +204,7 @@ class MessageDeflate(Extension):
         """
         if opcode.iscontrol() or opcode is Opcode.CONTINUATION:
             if rsv.rsv1:
+                self.problem = 'the bit for compression in a frame that does not begin a message'
                 return CloseReason.PROTOCOL_ERROR
         else:
             self._message_compressed = rsv.rsv1
@@ -210,24 +218,60 @@ class MessageDeflate(Extension):
         return self._decompress(bytes(data)) if self._frame_compressed else bytes(data)
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """Decompress the end of a message."""
-        if not (fin and self._frame_compressed):
+        """Check the end of a message."""
+        return self._check_end() if fin and self._frame_compressed else None
+
+    # -- decompressing ------------------------------------------------------------------------------------------------
+
+    def decompress_message(self, payload: bytes) -> bytes | CloseReason:
+        """Return the message of a payload, or the code of an error."""
+        message = self._decompress(payload)
+        return message if isinstance(message, CloseReason) else self._check_end() or message
+
+    def _check_end(self) -> CloseReason | None:
+        """Check that a message ends with a block.
+
+        Otherwise a part of the message would look complete, and the rest of the block would belong to the next one.
+        """
+        if self._final_block:
             return None
         rest = self._decompress(TAIL)
+        if isinstance(rest, CloseReason):
+            return rest
+        if rest or not self._is_between_blocks():
+            return self._malformed('a compressed message ends within a block')
+        return None
+
+    def _is_between_blocks(self) -> bool:
+        decompressor = self._decompressor
+        if decompressor is None:
+            return True
         if self._peer_resets:
             self._decompressor = None
-        return rest
+        else:
+            decompressor = decompressor.copy()
+        try:
+            return not decompressor.decompress(FINAL_BLOCK, 1) and decompressor.eof
+        except zlib.error:
+            return False
+
+    def _malformed(self, problem: str) -> CloseReason:
+        self.problem = problem
+        return CloseReason.INVALID_FRAME_PAYLOAD_DATA
 
     def _decompress(self, data: bytes) -> bytes | CloseReason:
+        if not data:
+            return b''
         parts = []
+        self._final_block = False
         for _ in range(MAX_RESTARTS):
             decompressor = self._decompressor
             if decompressor is None:
                 decompressor = self._decompressor = zlib.decompressobj(-self._peer_bits)
             try:
                 part = decompressor.decompress(data, min(self._limit + 1 - self.size, sys.maxsize))
-            except zlib.error:
-                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            except zlib.error as error:
+                return self._malformed(f'malformed compressed data: {error}')
             parts.append(part)
             self.size += len(part)
             if self.size > self._limit:
@@ -239,8 +283,9 @@ class MessageDeflate(Extension):
             data = decompressor.unused_data
             self._decompressor = None
             if not data:
+                self._final_block = True
                 return b''.join(parts)
-        return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        return self._malformed('too many final blocks in a compressed message')
 
 
 # -- the handshake ----------------------------------------------------------------------------------------------------
@@ -249,10 +294,13 @@ class MessageDeflate(Extension):
 def _parse(field: str) -> Iterator[tuple[str, dict[str, str | None] | None]]:
     """Yield the name and the parameters of each extension in the field.
 
-    The parameters are None if one is given twice.
+    The parameters are None if one is given twice. Empty elements are ignored (RFC 9110, section 5.6.1.2).
     """
     position = 0
-    while True:
+    while position < len(field):
+        if field[position] in ' \t,':
+            position += 1
+            continue
         found = _element.match(field, position)
         if found is None:
             raise MalformedExtensions(f'Sec-WebSocket-Extensions is malformed at character {position}')
@@ -262,11 +310,8 @@ def _parse(field: str) -> Iterator[tuple[str, dict[str, str | None] | None]]:
             {name: value or None for name, value in pairs} if len({name for name, _ in pairs}) == len(pairs) else None,
         )
         position = found.end()
-        if position == len(field):
-            return
-        if field[position] != ',':
+        if position < len(field) and field[position] != ',':
             raise MalformedExtensions(f'Sec-WebSocket-Extensions is malformed at character {position}')
-        position += 1
 
 
 def _are_valid(parameters: dict[str, str | None] | None, is_offer: bool) -> bool:
@@ -342,13 +387,17 @@ def make_offer(options: Deflate) -> str:
     return first if options.server_window_required else f'{first}, {wanted}{resets}'
 
 
-def accept_response(field: str, options: Deflate) -> MessageDeflate:
-    """Return the extension that the response of a server describes.
+def accept_response(field: str, options: Deflate | None) -> MessageDeflate | None:
+    """Return the extension in the response of a server, if any.
+
+    :param options: those of the offer; None if there was none.
 
     Raises ``ValueError`` if the client has not offered it (RFC 7692, section 5.1).
     """
     found = list(_parse(field))
-    if len(found) != 1 or found[0][0] != NAME:
+    if not found:
+        return None
+    if options is None or len(found) != 1 or found[0][0] != NAME:
         raise ValueError(f'the server has accepted extensions that were not offered: {field}')
     parameters = found[0][1]
     if not _are_valid(parameters, False):

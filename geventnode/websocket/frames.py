@@ -1,9 +1,9 @@
 """Frames of WebSockets (RFC 6455, section 5), without I/O.
 
-The input is divided at the ends of frames. A complete, uncompressed frame that is a whole message, the most frequent
-case, is decoded here. ``wsproto`` decodes every other frame: fragments, compressed, control and incomplete frames, and
-all malformed ones. Its objects exist only while such a frame or message is incomplete, so an idle connection has none.
-The tests compare the results of both ways.
+The input is divided at the ends of frames. A complete frame that is a whole message, the most frequent case, is decoded
+here. ``wsproto`` decodes every other frame: fragments, control and incomplete frames, and all malformed ones. Its
+objects exist only while such a frame or message is incomplete, so an idle connection has none. The tests compare the
+results of both ways.
 
 The limits are checked as soon as the header of a frame is known, before its payload is received.
 """
@@ -26,9 +26,11 @@ __all__ = ['UNLIMITED', 'CloseFrame', 'FrameReader', 'PingFrame', 'PongFrame', '
 #: A size that no frame has (RFC 6455, section 5.2).
 UNLIMITED = 2**63
 
-#: The first bytes of frames that are whole messages (RFC 6455, section 5.2).
+#: The first bytes of frames that are whole messages (RFC 6455, section 5.2), and those with negotiated compression, too
+#: (RFC 7692, section 6).
 BINARY, CLOSE = 0x82, 0x88
 MESSAGES = 0x81, BINARY
+MESSAGES_OF_DEFLATE = *MESSAGES, 0xC1, 0xC2
 
 #: Bits of the header.
 FIN, COMPRESSED, OPCODE, CONTROL, MASKED, LENGTH = 0x80, 0x40, 0x0F, 0x08, 0x80, 0x7F
@@ -120,6 +122,7 @@ class FrameReader:
         '_in_message',
         '_is_data',
         '_left',
+        '_messages',
         '_parts',
         '_position',
         '_protocol',
@@ -133,6 +136,7 @@ class FrameReader:
         self.max_size = max_size
         self.max_fragments = max_fragments
         self._deflate = deflate
+        self._messages: tuple[int, ...] = MESSAGES if deflate is None else MESSAGES_OF_DEFLATE
         #: Input, and the position of its first byte that was not decoded.
         self._data = b''
         self._position = 0
@@ -175,7 +179,7 @@ class FrameReader:
                 break
             else:
                 first, second = data[position], data[position + 1]
-                if first in MESSAGES and not self._in_message:
+                if first in self._messages and not self._in_message:
                     size = second & LENGTH
                     begin = position + 2
                     if size >= 126:
@@ -191,14 +195,16 @@ class FrameReader:
                         begin += 4
                     end = begin + size
                     if end <= len(data):
-                        if size > self.max_size:
+                        if size > self.max_size and first <= BINARY:
                             raise self._too_big()
                         self._position = end
                         self.size = size
                         payload = data[begin:end]
                         if not self._client:
                             payload = _mask(payload, data[begin - 4 : begin])
-                        if first == BINARY:
+                        if first > BINARY:
+                            payload = self._decompress(payload)
+                        if not first & 1:
                             return payload
                         try:
                             return payload.decode()
@@ -269,9 +275,25 @@ class FrameReader:
         try:
             return list(protocol.received_frames())
         except ParseFailed as error:
-            if error.code == CloseReason.MESSAGE_TOO_BIG:
-                raise self._too_big() from None
-            raise _protocol_error(error.code, str(error)) from None
+            raise self._failed(error.code, str(error)) from None
+
+    def _decompress(self, payload: bytes) -> bytes:
+        """Return the message of a whole compressed frame."""
+        deflate = self._deflate
+        assert deflate is not None
+        deflate.begin(self.max_size)
+        message = deflate.decompress_message(payload)
+        if isinstance(message, CloseReason):
+            raise self._failed(message, '')
+        self.size = len(message)
+        return message
+
+    def _failed(self, code: CloseReason, problem: str) -> WebSocketClosed:
+        if code == CloseReason.MESSAGE_TOO_BIG:
+            return self._too_big()
+        if self._deflate is not None:
+            problem = self._deflate.problem or problem
+        return _protocol_error(code, problem)
 
     def _decode(self, piece: bytes) -> Received | None:
         """Decode a piece of a frame.

@@ -14,7 +14,7 @@ from wsproto.utilities import generate_accept_token
 from geventnode.errors import InvalidInput, WebSocketHandshakeError, without_credentials
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.same_origin import same_origin
-from geventnode.protocol import connection_options
+from geventnode.protocol import connection_options, list_elements
 from geventnode.websocket.deflate import Deflate, MalformedExtensions, MessageDeflate, accept_offer, accept_response
 
 __all__ = [
@@ -85,7 +85,7 @@ def check_request(
     403 for an origin that is not allowed, and 400 for any other fault.
     """
     headers = request.headers
-    upgrades = [each.strip().lower() for each in headers.get('upgrade', '').split(',')]
+    upgrades = list_elements(headers.get('upgrade', '').lower())
     if 'websocket' not in upgrades or 'upgrade' not in connection_options([headers.get('connection', '')]):
         raise WebSocketHandshakeError('the request does not ask for a WebSocket', 426)
     if request.method != 'GET' or request.http_version == '1.0':
@@ -132,7 +132,7 @@ def _tokens(field: str) -> list[str]:
 
     Raises ``WebSocketHandshakeError`` if one is malformed (RFC 6455, section 4.1).
     """
-    found = [each.strip() for each in field.split(',')] if field else []
+    found = list_elements(field)
     if not all(_token.fullmatch(each) for each in found):
         raise WebSocketHandshakeError('Sec-WebSocket-Protocol is malformed', 400)
     return found
@@ -184,12 +184,7 @@ def check_response(
     subprotocol: str | None = headers.get('sec-websocket-protocol')
     if subprotocol is not None and subprotocol not in subprotocols:
         raise failed(f'the server has chosen a subprotocol that was not offered: {subprotocol!r}')
-    extensions = headers.get('sec-websocket-extensions')
-    if not extensions:
-        return subprotocol, None
-    if compression is None:
-        raise failed(f'the server has accepted extensions that were not offered: {extensions}')
     try:
-        return subprotocol, accept_response(extensions, compression)
+        return subprotocol, accept_response(headers.get('sec-websocket-extensions', ''), compression)
     except ValueError as error:
         raise failed(str(error)) from None

@@ -231,6 +231,13 @@ def test_extensions_without_an_offer_are_refused(origin: MakeOrigin) -> None:
         websocket.connect(f'ws://127.0.0.1:{port}/')
 
 
+def test_an_empty_list_of_extensions_is_none(origin: MakeOrigin) -> None:
+    port = origin(shaking(lambda peer: peer.send(frame(b'x', TEXT, mask=None)), 'Sec-WebSocket-Extensions: ,')).port
+    ws = websocket.connect(f'ws://127.0.0.1:{port}/')
+    assert ws.receive() == 'x'
+    ws.destroy()
+
+
 def test_another_protocol_is_refused(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 from typing import Any
@@ -17,6 +18,8 @@ from geventnode.websocket.deflate import (
     accept_response,
     make_offer,
 )
+from geventnode.websocket.frames import FrameReader, PingFrame
+from tests.websocket.frames import MASK, frame
 
 
 def agreed(field: str, **options: Any) -> str | None:
@@ -53,6 +56,13 @@ def agreed(field: str, **options: Any) -> str | None:
         ),
         # the first one that can be accepted
         ('other, permessage-deflate; x, permessage-deflate; server_max_window_bits="10"', {}, None),
+        # the client's window can have 8 bits: zlib decompresses that with a larger one
+        (
+            'permessage-deflate; client_max_window_bits=8',
+            {'server_max_window_bits': 15},
+            'permessage-deflate; client_max_window_bits=8',
+        ),
+        # the server's cannot: zlib has no compressor for it
         ('permessage-deflate; server_max_window_bits=8', {}, None),
         ('permessage-deflate; server_max_window_bits=8, permessage-deflate', {}, None),
         ('permessage-deflate; server_max_window_bits', {}, None),
@@ -71,10 +81,26 @@ def test_offers(offer: str, options: dict[str, Any], response: str | None) -> No
     assert found == response
 
 
-@pytest.mark.parametrize('field', [';', ',', 'a,', 'a;', 'a b', 'a; b=', 'a; b="c', 'a; b=""', 'a;=', 'ä'])
+@pytest.mark.parametrize('field', [';', 'a;', 'a b', 'a, ;', 'a,b c', 'a; b=', 'a; b="c', 'a; b=""', 'a;=', 'ä'])
 def test_malformed_fields_raise(field: str) -> None:
     with pytest.raises(MalformedExtensions):
         accept_offer(field, Deflate({}))
+
+
+@pytest.mark.parametrize(
+    'field',
+    [',permessage-deflate', 'permessage-deflate,', ' ,\t, permessage-deflate ,, other,', 'other,,permessage-deflate'],
+)
+def test_empty_elements_are_ignored(field: str) -> None:
+    """A recipient must accept them (RFC 9110, section 5.6.1.2)."""
+    assert agreed(field, server_max_window_bits=15) == 'permessage-deflate'
+
+
+@pytest.mark.parametrize('field', ['', ',', ' , ,'])
+def test_a_list_without_elements_has_no_extension(field: str) -> None:
+    assert agreed(field) is None
+    assert accept_response(field, Deflate({})) is None
+    assert accept_response(field, None) is None
 
 
 def test_both_sides_agree() -> None:
@@ -83,13 +109,55 @@ def test_both_sides_agree() -> None:
         found = accept_offer(make_offer(client), Deflate({'server_max_window_bits': 10}))
         assert found is not None
         field, server_side = found
-        client_side = accept_response(field, client)
+        client_side = accept_response(f',{field} ,', client)
+        assert client_side is not None
         for _ in range(2):
             for sender, receiver in ((client_side, server_side), (server_side, client_side)):
                 packed = sender.compress(b'hello' * 1000)
                 assert packed is not None
                 receiver.begin(5000)
                 assert receiver._decompress(packed + b'\x00\x00\xff\xff') == b'hello' * 1000
+
+
+@pytest.mark.parametrize('server_resets', [False, True])
+@pytest.mark.parametrize('client_resets', [False, True])
+@pytest.mark.parametrize('bits', range(9, 16))
+def test_every_agreement_carries_messages(bits: int, client_resets: bool, server_resets: bool) -> None:
+    """Also repetitions at every distance, up to the window and beyond."""
+    client = Deflate(
+        {
+            'server_max_window_bits': bits,
+            'client_max_window_bits': 24 - bits,
+            'server_no_context_takeover': server_resets,
+            'client_no_context_takeover': client_resets,
+            'minimum_size': 0,
+        }
+    )
+    server = Deflate({'server_max_window_bits': 15, 'client_max_window_bits': 15, 'minimum_size': 0})
+    found = accept_offer(make_offer(client), server)
+    assert found is not None
+    field, server_side = found
+    client_side = accept_response(field, client)
+    assert client_side is not None
+    source = random.Random(bits)
+    block = source.randbytes(40_000)
+    for size in (0, 1, 300, 2**bits - 262, 2**bits, 40_000):
+        message = block[:size] * 2
+        for sender, receiver, is_client in ((client_side, server_side, False), (server_side, client_side, True)):
+            packed = sender.compress(message)
+            assert packed is not None
+            cuts = sorted(source.randrange(len(packed) + 1) for _ in range(3))
+            pieces = [packed[start:end] for start, end in itertools.pairwise([0, *cuts, len(packed)])]
+            mask = None if is_client else MASK
+            frames = [
+                frame(pieces[0], 2, rsv=0x40, fin=False, mask=mask),
+                *(frame(piece, 0, fin=False, mask=mask) for piece in pieces[1:3]),
+                frame(pieces[3], 0, mask=mask),
+            ]
+            ping = frame(b'between', 9, mask=mask)
+            decoder = FrameReader(is_client, len(message), 4, receiver)
+            decoder.feed(ping.join(frames))
+            assert [decoder.next() for _ in range(5)] == [PingFrame(b'between')] * 3 + [message, None]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +205,7 @@ def test_only_a_stated_window_is_required(options: dict[str, Any], offer: str) -
 def test_a_server_with_a_constant_response_is_accepted(response: str) -> None:
     """It compresses with the largest window, and the client decompresses that."""
     client_side = accept_response(response, Deflate({}))
+    assert client_side is not None
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     far = random.Random(1).randbytes(20_000)
     packed = compressor.compress(far + far) + compressor.flush(zlib.Z_SYNC_FLUSH)

@@ -263,6 +263,17 @@ def compressed(data: bytes, wbits: int = -12) -> bytes:
     return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+def stored(data: bytes) -> bytes:
+    """Return a message in a block without compression."""
+    packer = zlib.compressobj(0, zlib.DEFLATED, -12)
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def resetting() -> Any:
+    """Return an extension that begins each message of the client with an empty window."""
+    return deflate('permessage-deflate; client_no_context_takeover')
+
+
 def test_compressed_messages() -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -12)
     frames = b''
@@ -321,6 +332,54 @@ def test_a_final_block_ends_no_message() -> None:
     assert received(decoder, [frames]) == ['Hello', 'next']
 
 
+@pytest.mark.parametrize('resets', [False, True])
+def test_a_final_block_can_end_a_message(resets: bool) -> None:
+    """The next message has a new window."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -12)
+    payload = packer.compress(b'first') + packer.flush()
+    decoder = reader(deflate=resetting() if resets else deflate())
+    for _ in range(2):
+        fragments = frame(payload, TEXT, rsv=RSV1, fin=False) + frame(b'', CONTINUATION)
+        assert received(decoder, [fragments, frame(compressed(b'next'), TEXT, rsv=RSV1)]) == ['first', 'next']
+
+
+@pytest.mark.parametrize('resets', [False, True])
+@pytest.mark.parametrize('fragmented', [False, True])
+def test_a_part_of_a_compressed_message_is_refused(resets: bool, fragmented: bool) -> None:
+    """It would look like a whole one; also no bytes at all, because an empty message has a block."""
+    text = random.Random(1).randbytes(300).hex().encode()
+    for payload in (compressed(text), compressed(text, -9), compressed(b''), stored(text)):
+        # b'\0' alone is an empty message
+        for size in (size for size in range(len(payload)) if payload[:size] != b'\0'):
+            data = frame(payload[:size], BINARY, rsv=RSV1, fin=not fragmented)
+            if fragmented:
+                data += frame(b'', CONTINUATION)
+            found = received(reader(deflate=resetting() if resets else deflate()), [data])
+            assert found == [(WebSocketProtocolError, 1007)], (payload, size)
+
+
+def test_the_end_of_a_block_is_not_sent_twice() -> None:
+    """A peer that does not remove it (RFC 7692, section 7.2.1) would break the next message."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -12)
+    payload = packer.compress(b'x') + packer.flush(zlib.Z_SYNC_FLUSH)
+    assert received(reader(deflate=deflate()), [frame(payload, BINARY, rsv=RSV1)]) == [(WebSocketProtocolError, 1007)]
+
+
+@pytest.mark.parametrize(
+    ('data', 'problem'),
+    [
+        (frame(b'\xff\xff\xff', BINARY, rsv=RSV1), 'malformed compressed data: '),
+        (frame(b'', BINARY, rsv=RSV1), 'ends within a block'),
+        (frame(b'x', PING, rsv=RSV1), 'the bit for compression'),
+    ],
+)
+def test_errors_name_the_problem(data: bytes, problem: str) -> None:
+    decoder = reader(deflate=deflate())
+    decoder.feed(data)
+    with pytest.raises(WebSocketProtocolError, match=problem):
+        decoder.next()
+
+
 def test_many_final_blocks_are_refused() -> None:
     """Each of them costs a new decompressor."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -12)
@@ -346,7 +405,17 @@ def test_a_compressed_bomb_stops_at_the_limit() -> None:
 def test_compressed_messages_up_to_the_limit() -> None:
     for size, expected in ((1000, b'x' * 1000), (1001, (MessageTooBig, 1009))):
         data = frame(compressed(b'x' * size), BINARY, rsv=RSV1)
-        assert received(reader(deflate=deflate(), max_size=1000), [data]) == [expected]
+        for pieces in ([data], pieces_of(data, len(data) - 1), [bytes([byte]) for byte in data]):
+            assert received(reader(deflate=deflate(), max_size=1000), pieces) == [expected]
+
+
+def test_compressed_data_longer_than_its_message() -> None:
+    """The limit is one for the message."""
+    payload = stored(b'x' * 1000)
+    assert len(payload) > 1000
+    data = frame(payload, BINARY, rsv=RSV1)
+    for pieces in ([data], pieces_of(data, 500)):
+        assert received(reader(deflate=deflate(), max_size=1000), pieces) == [b'x' * 1000]
 
 
 # -- sending ----------------------------------------------------------------------------------------------------------

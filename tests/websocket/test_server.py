@@ -155,6 +155,24 @@ def test_a_wrong_handshake_is_refused(serve: Serve, fields: list[str], status: i
     assert site.server.refusals['websocket'] == 1
 
 
+def test_empty_list_elements_are_ignored(serve: Serve) -> None:
+    """A recipient must accept them (RFC 9110, section 5.6.1.2)."""
+    client = site_for(serve, echo, compression=True).send(
+        get(
+            '/',
+            'Connection: , Upgrade,',
+            'Upgrade: ,, websocket',
+            *HANDSHAKE[2:],
+            'Sec-WebSocket-Extensions:',
+            'Sec-WebSocket-Extensions: permessage-deflate,',
+        )
+    )
+    head = client.head()
+    assert head.status == 101
+    assert head.values('Sec-WebSocket-Extensions') == ['permessage-deflate; server_max_window_bits=12']
+    finish(client)
+
+
 def test_other_methods_are_refused(serve: Serve) -> None:
     client = site_for(serve, echo).send(get('/', *HANDSHAKE, method='DELETE'))
     assert client.response().status == 400
@@ -196,6 +214,8 @@ def test_origins(serve: Serve, origins: Any, origin: str | None, status: int) ->
         ([], 'a', []),
         (['a'], '', []),
         (lambda offered: offered[-1], 'a, b', ['b']),
+        (lambda offered: offered[-1], ',a,, b\t, ', ['b']),
+        (['a'], ',', []),
     ],
 )
 def test_subprotocols(serve: Serve, supported: Any, offered: str, chosen: list[str]) -> None:
@@ -631,6 +651,31 @@ def test_a_flood_delays_no_other_connection(serve: Serve) -> None:
     log.wait_for_length(8001)
     finish(flood)
     finish(other)
+
+
+def test_large_messages_take_turns_with_other_connections(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes can become megabytes, so the time is checked after each of them."""
+    log = Log()
+    monkeypatch.setattr('geventnode.websocket.connection.TURN_TIME', -1.0)
+    wait_for_turn = websocket.WebSocket._wait_for_turn
+
+    def note(ws: websocket.WebSocket) -> None:
+        log.append('turn')
+        wait_for_turn(ws)
+
+    monkeypatch.setattr(websocket.WebSocket, '_wait_for_turn', note)
+
+    def handler(ws: Any) -> None:
+        for message in ws:
+            log.append(len(message))
+
+    packer = zlib.compressobj(9, zlib.DEFLATED, -12)
+    client = opened(site_for(serve, handler, compression=True), 'Sec-WebSocket-Extensions: permessage-deflate')
+    payload = (packer.compress(bytes(100_000)) + packer.flush(zlib.Z_FULL_FLUSH))[:-4]
+    client.send(frame(payload, BINARY, rsv=0x40) * 10)
+    log.wait_for_length(15)
+    assert log == [100_000, 100_000, 'turn'] * 5
+    finish(client)
 
 
 # -- pings ------------------------------------------------------------------------------------------------------------
