@@ -202,7 +202,8 @@ class IHTTPServer(IServer):
     max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
     cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into a listener when its client disconnects.')
     should_upgrade_callback: Callable[[Any], object] | None = Attribute(
-        "Returns whether a request is for the 'upgrade' listeners; otherwise it is an ordinary one. None: always."
+        "Returns whether a request is for the 'upgrade' listeners; otherwise it is an ordinary one. None: if one of "
+        'them wants it. Those of ``websocket.listener`` want WebSockets, all others want every request.'
     )
     max_idle_workers: int = Attribute(
         'Greenlets that are kept for the next request, with their greenlet-locals. All servers of a thread share them; '

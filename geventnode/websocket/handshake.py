@@ -21,6 +21,7 @@ __all__ = [
     'Accepted',
     'Origins',
     'accept_token',
+    'asks_for_websocket',
     'check_origins',
     'check_request',
     'check_response',
@@ -55,6 +56,16 @@ def make_key() -> str:
     return base64.b64encode(os.urandom(16)).decode('ascii')
 
 
+def asks_for_websocket(request: IncomingMessage) -> bool:
+    """Return whether ``request`` asks for a WebSocket, possibly beside other protocols.
+
+    Source: RFC 6455, section 4.2.1.
+    """
+    headers = request.headers
+    upgrades = list_elements(headers.get('upgrade', '').lower())
+    return 'websocket' in upgrades and 'upgrade' in connection_options([headers.get('connection', '')])
+
+
 def check_origins(origins: Any) -> None:
     """Raise ``InvalidInput`` for one origin instead of a collection: parts of its text would be allowed, too."""
     if isinstance(origins, str) and origins != '*':
@@ -85,8 +96,7 @@ def check_request(
     403 for an origin that is not allowed, and 400 for any other fault.
     """
     headers = request.headers
-    upgrades = list_elements(headers.get('upgrade', '').lower())
-    if 'websocket' not in upgrades or 'upgrade' not in connection_options([headers.get('connection', '')]):
+    if not asks_for_websocket(request):
         raise WebSocketHandshakeError('the request does not ask for a WebSocket', 426)
     if request.method != 'GET' or request.http_version == '1.0':
         raise WebSocketHandshakeError('a WebSocket needs a GET request of HTTP/1.1', 400)

@@ -22,7 +22,15 @@ from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.socket import Socket
 from geventnode.websocket.connection import INTERNAL_ERROR, LINGER_TIME, Settings, WebSocket, WebSocketOptions, settings
 from geventnode.websocket.deflate import Deflate
-from geventnode.websocket.handshake import VERSION, Accepted, Origins, check_origins, check_request, check_subprotocols
+from geventnode.websocket.handshake import (
+    VERSION,
+    Accepted,
+    Origins,
+    asks_for_websocket,
+    check_origins,
+    check_request,
+    check_subprotocols,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -133,7 +141,8 @@ def listener(handler: Handler | None = None, **options: Unpack[AcceptOptions]) -
     ``server.on('upgrade', websocket.listener(handler))``; without a handler, it is a decorator. When the handler
     returns, the WebSocket is closed with 1000, unless a listener for ``'message'`` was added. An exception of the
     handler is logged and closes with 1011; the ``WebSocketClosed`` of the WebSocket itself does not count as one. The
-    listener blocks until the handler has returned.
+    listener blocks until the handler has returned. A request for another protocol, such as the ``Upgrade: h2c`` of
+    clients in Java, is an ordinary request, if the server has no other listener for ``'upgrade'``.
 
     :param handler: a function of the :class:`WebSocket`, which has ``request``.
     :param options: those of :func:`accept`.
@@ -159,6 +168,8 @@ def listener(handler: Handler | None = None, **options: Unpack[AcceptOptions]) -
             else:
                 finish(made)
 
+        # for Server._wants_upgrade()
+        on_upgrade.wants_upgrade = asks_for_websocket  # type: ignore[attr-defined]  # functions can have any
         return on_upgrade
 
     return decorate if handler is None else decorate(handler)

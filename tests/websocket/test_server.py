@@ -128,7 +128,6 @@ def test_pings_are_answered_while_the_handler_works(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ('fields', 'status'),
     [
-        (['Connection: Upgrade', 'Upgrade: h2c'], 426),
         (['Connection: Upgrade', 'Upgrade: websocket', HANDSHAKE[3]], 426),
         (['Connection: Upgrade', 'Upgrade: websocket', HANDSHAKE[3], 'Sec-WebSocket-Version: 8'], 426),
         ([*HANDSHAKE[:3]], 400),
@@ -176,6 +175,32 @@ def test_empty_list_elements_are_ignored(serve: Serve) -> None:
 def test_other_methods_are_refused(serve: Serve) -> None:
     client = site_for(serve, echo).send(get('/', *HANDSHAKE, method='DELETE'))
     assert client.response().status == 400
+    assert client.rest() == b''
+
+
+@pytest.mark.parametrize('upgrade', ['h2c', 'echo/1, echo/2', 'websockets'])
+def test_requests_for_other_protocols_are_ordinary(serve: Serve, upgrade: str) -> None:
+    """As those of Java's client, which offers HTTP/2: a listener for WebSockets does not want them."""
+    site = site_for(serve, echo)
+    client = site.send(get('/', 'Connection: Upgrade, HTTP2-Settings', f'Upgrade: {upgrade}'), get('/second'))
+    assert [client.response().body, client.response().body] == [b'plain', b'plain']
+    assert 'websocket' not in site.server.refusals
+
+
+@pytest.mark.parametrize('upgrade', ['WebSocket', 'h2c, websocket'])
+def test_websockets_are_recognized(serve: Serve, upgrade: str) -> None:
+    """In any case, and beside other protocols (RFC 9110, section 7.8)."""
+    client = site_for(serve, echo).connect()
+    client.send(get('/', *[each.replace('Upgrade: websocket', f'Upgrade: {upgrade}') for each in HANDSHAKE]))
+    assert client.head().status == 101
+    finish(client)
+
+
+def test_callback_decides_before_the_listener(serve: Serve) -> None:
+    site = site_for(serve, echo)
+    site.server.should_upgrade_callback = lambda request: True
+    client = site.send(get('/', 'Connection: Upgrade', 'Upgrade: h2c'))
+    assert client.response().status == 426
     assert client.rest() == b''
 
 

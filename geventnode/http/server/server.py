@@ -470,10 +470,12 @@ class Server(NetServer):
 
         Blocks as long as ``should_upgrade_callback`` does.
         """
-        if not self.listener_count('upgrade'):
-            return False
+        listeners = self.listeners('upgrade')
         decide = self.should_upgrade_callback
-        return decide is None or bool(decide(request))
+        if decide is not None:
+            return bool(listeners) and bool(decide(request))
+        # a listener for one protocol knows which requests ask for it
+        return any(not hasattr(each, 'wants_upgrade') or each.wants_upgrade(request) for each in listeners)
 
     def _dispatch_upgrade(self, event: str, connection: Connection, request: IncomingMessage) -> None:
         """Emit ``event`` with the socket, or close if there is no listener.
@@ -642,7 +644,8 @@ def create_server(listener: RequestListener | None = None, **options: Unpack[Ser
     :param greenlet_per_request: whether every request runs in a new greenlet. False.
     :param debug_connections: whether the events of each connection are logged. False.
     :param should_upgrade_callback: a function of a request for an upgrade that returns whether to emit ``'upgrade'``;
-        otherwise it is an ordinary request. It runs in the greenlet of the request. None: always.
+        otherwise it is an ordinary request. It runs in the greenlet of the request. None: if a listener wants the
+        request; those of :func:`geventnode.websocket.listener` want WebSockets, all others want every request.
     :param http2: whether HTTP/2 is served, too; it needs the extra ``http2``. False.
     :param http2_max_concurrent_streams: requests of one HTTP/2 connection at the same time. 100.
     :param http2_initial_window_size: the size of an unread body that is accepted of an HTTP/2 request. 65535.
