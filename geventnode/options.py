@@ -126,8 +126,15 @@ class Option(Generic[Value]):
         return self if thing is None else thing.__dict__.get(self._slot, self._default)
 
     def __set__(self, thing: Configurable, value: Value) -> None:
-        thing.__dict__[self._slot] = self._check(self._name, value)
-        thing._on_option_changed()
+        values = thing.__dict__
+        before = values.get(self._slot, self._default)
+        values[self._slot] = self._check(self._name, value)
+        try:
+            thing._on_option_changed()
+        except BaseException:
+            # the value does not fit the others: the old one stays in force
+            values[self._slot] = before
+            raise
 
 
 def hint_for(name: object, known: Iterable[str]) -> str:

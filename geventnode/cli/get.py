@@ -36,6 +36,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, 
 
 FORM = 'application/x-www-form-urlencoded'
 
+#: curl reads ``http_proxy`` in lower case only: a web server can set the other one (httpoxy).
+PROXY_VARIABLES = frozenset({'http_proxy', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'})
+NO_PROXY_VARIABLES = frozenset({'no_proxy', 'NO_PROXY'})
+
 #: Fields that the request adds itself, so that they can only be removed once it exists.
 ADDED_BY_REQUEST = frozenset({'authorization', 'connection', 'content-length', 'transfer-encoding'})
 
@@ -196,11 +200,14 @@ def _requester(options: argparse.Namespace) -> Callable[..., http.ClientRequest]
 
 def _proxies(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of an agent for the proxy, as in curl."""
-    settings: dict[str, Any] = {'no_proxy': options.noproxy}
-    if options.proxy is not None:
-        return {**settings, 'proxy': options.proxy or None}
-    # curl reads the name in lower case only: a web server can set the other one (httpoxy)
-    return {**settings, 'proxy_env': {name: value for name, value in os.environ.items() if name != 'HTTP_PROXY'}}
+    names = PROXY_VARIABLES if options.proxy is None else frozenset()
+    if not options.proxy and not any(os.environ.get(name) for name in names):
+        # other programs can have their own entries in no_proxy, which would be refused here
+        return {}
+    if options.noproxy is None:
+        names |= NO_PROXY_VARIABLES
+    environment = {name: value for name, value in os.environ.items() if name in names}
+    return {'proxy': options.proxy, 'no_proxy': options.noproxy, 'proxy_env': environment}
 
 
 def _headers(lines: list[str]) -> tuple[list[tuple[str, str]], set[str]]:

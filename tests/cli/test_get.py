@@ -499,6 +499,10 @@ def proxied(monkeypatch: pytest.MonkeyPatch, origin: MakeOrigin) -> tuple[Proxy,
         ({'http_proxy': 'PROXY'}, ('-x', ''), False),
         ({'http_proxy': 'http://127.0.0.1:1'}, ('--proxy', 'PROXY'), True),
         ({}, ('--proxy', 'PROXY', '--noproxy', '127.0.0.1'), False),
+        ({'no_proxy': '127.0.0.1'}, ('--proxy', 'PROXY'), False),
+        ({'NO_PROXY': '192.168.*'}, (), False),
+        ({'NO_PROXY': '192.168.*'}, ('--proxy', ''), False),
+        ({'NO_PROXY': '192.168.*', 'http_proxy': 'PROXY'}, ('--noproxy', ''), True),
     ],
 )
 def test_proxy_is_chosen_as_by_curl(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +65,47 @@ def test_user_and_password_are_sent(served: Served) -> None:
     curl, get = both(served.url.replace('://', '://us%40er:pass:word@'))
     assert b'Authorization: Basic ' in get.stdout
     assert comparable(get.stdout) == comparable(curl.stdout)
+
+
+@pytest.mark.parametrize(
+    ('environment', 'arguments', 'url'),
+    [
+        # the mirror is also the proxy: it shows the target that it has received
+        ({'http_proxy': 'PROXY'}, [], 'http://a.example:81/x?y'),
+        ({'http_proxy': 'PROXY/'}, ['-d', 'body'], 'http://user:secret@a.example/'),
+        ({'http_proxy': 'SITE'}, [], 'http://a.example/'),
+        ({'http_proxy': 'us%FFer:p%40%3A%2Fss@SITE'}, [], 'http://us%FFer:%E4@a.example/'),
+        ({'HTTP_PROXY': 'PROXY'}, [], 'http://SITE/'),
+        ({'all_proxy': 'PROXY', 'ALL_PROXY': 'http://127.0.0.1:1'}, [], 'http://a.example/'),
+        ({'ALL_PROXY': 'PROXY', 'http_proxy': ''}, [], 'http://a.example/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'no_proxy': 'a.example, 127.0.0.1'}, [], 'http://SITE/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'no_proxy': '', 'NO_PROXY': '127.0.0.0/8'}, [], 'http://SITE/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'NO_PROXY': '*'}, [], 'http://SITE/'),
+        ({'http_proxy': 'PROXY', 'no_proxy': '.example'}, ['--noproxy', 'b.example'], 'http://a.example/'),
+        ({'http_proxy': 'PROXY', 'no_proxy': 'a.example'}, ['--noproxy', ''], 'http://a.example/'),
+        ({'http_proxy': 'PROXY', 'no_proxy': 'xa.example,a.example.org'}, [], 'http://a.example/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'no_proxy': 'LOCALHOST'}, [], 'http://localhost:PORT/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'no_proxy': 'localhost.'}, [], 'http://localhost:PORT/'),
+        ({'no_proxy': '127.0.0.1'}, ['-x', 'http://127.0.0.1:1'], 'http://SITE/'),
+        ({'http_proxy': 'http://127.0.0.1:1'}, ['-x', 'PROXY'], 'http://a.example/'),
+        ({'http_proxy': 'http://127.0.0.1:1', 'no_proxy': '*'}, ['-x', ''], 'http://SITE/'),
+        ({'no_proxy': '192.168.*'}, [], 'http://SITE/'),
+    ],
+)
+def test_proxies_are_the_same(served: Served, environment: dict[str, str], arguments: list[str], url: str) -> None:
+    def filled(text: str) -> str:
+        host = f'127.0.0.1:{served.port}'
+        return text.replace('PROXY', f'http://{host}').replace('SITE', host).replace('PORT', str(served.port))
+
+    others = {name: value for name, value in os.environ.items() if not name.lower().endswith('_proxy')}
+    curl, get = both(
+        *map(filled, arguments),
+        filled(url),
+        env={**others, **{name: filled(value) for name, value in environment.items()}},
+    )
+    assert (curl.returncode, get.returncode, get.stderr) == (0, 0, b'')
+    own = b'proxy-connection:'
+    assert comparable(get.stdout) == [line for line in comparable(curl.stdout) if not line.lower().startswith(own)]
 
 
 def test_file_is_sent(served: Served, tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ class Agent:
     :param no_proxy: the origins that are reached without the proxy, as the text of ``NO_PROXY`` or its entries; None
         for those of ``proxy_env``. None.
     :param proxy_env: True to take the proxy from the variables of the process (``http_proxy``, ``https_proxy``,
-        ``all_proxy``, ``no_proxy``), or a mapping that has them. ``proxy`` has precedence. False.
+        ``all_proxy``, ``no_proxy``), or a mapping that has them. ``proxy`` and ``no_proxy`` have precedence, each for
+        itself. False.
     :param proxy_tls: TLS options of :func:`geventnode.tls.connect` for the connection to an ``https:`` proxy. None.
     :raises UnknownOption: an option does not exist; the error names the nearest one.
     :raises InvalidInput: the value of an option is out of range; ``TypeError`` if its type is wrong.

@@ -16,6 +16,7 @@ from geventnode.events import EventEmitter
 from geventnode.http.client.agent import Agent, global_agent
 from geventnode.http.client.origin import (
     DEFAULT_PORT,
+    Credentials,
     Origin,
     URLs,
     checked_port,
@@ -341,13 +342,23 @@ def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields
     headers: Any = options.get('headers')
     if headers is not None:
         fields = _merge(fields, headers)
-    auth = _text('auth', options)
-    if auth is not None and 'authorization' not in fields:
-        # the colon is always there, also without a password (RFC 7617, section 2)
-        credentials = auth if ':' in auth else f'{auth}:'
-        if credentials != ':':
-            _authorize(fields, credentials)
+    auth = options.get('auth')
+    credentials = auth if isinstance(auth, Credentials) else _credentials(options)
+    if credentials is not None and 'authorization' not in fields:
+        _authorize(fields, credentials)
     return fields
+
+
+def _credentials(options: Mapping[str, Any]) -> bytes | None:
+    """Return the bytes of the option ``auth``."""
+    auth = _text('auth', options)
+    if auth in (None, '', ':'):
+        return None
+    try:
+        # the colon is always there, also without a password (RFC 7617, section 2)
+        return (auth if ':' in auth else f'{auth}:').encode()
+    except UnicodeError as error:
+        raise InvalidInput('auth has characters that UTF-8 has no bytes for', 'ERR_INVALID_CHAR') from error
 
 
 def _merge(fields: Fields, headers: Any) -> Fields:
@@ -361,12 +372,8 @@ def _merge(fields: Fields, headers: Any) -> Fields:
     return merged
 
 
-def _authorize(fields: Fields, auth: str) -> None:
-    try:
-        encoded = base64.b64encode(auth.encode())
-    except UnicodeError as error:
-        raise InvalidInput('auth has characters that UTF-8 has no bytes for', 'ERR_INVALID_CHAR') from error
-    fields['authorization'] = 'Authorization', 'Basic ' + encoded.decode('ascii')
+def _authorize(fields: Fields, credentials: bytes) -> None:
+    fields['authorization'] = 'Authorization', 'Basic ' + base64.b64encode(credentials).decode('ascii')
 
 
 def _time(name: str, value: Any) -> float | None:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout, without_credentials
 from geventnode.net.address import port_number
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     'DEFAULT_PORT',
+    'Credentials',
     'Origin',
     'ParsedURL',
     'URLs',
     'checked_port',
+    'find_credentials',
     'host_name',
     'make_origin',
     'origin_from_options',
@@ -129,12 +131,33 @@ class Origin:
         return self.host_field if self.socket_path is None else self.socket_path
 
 
+class Credentials(bytes):
+    """Hold the user and the password of a URL.
+
+    A colon is between them (RFC 7617, section 2).
+    """
+
+    __slots__ = ()
+
+
+def find_credentials(authority: str) -> Credentials | None:
+    """Return the credentials in the authority of a URL; None without any.
+
+    Escapes can stand for any bytes, also for those of another encoding than UTF-8.
+
+    :param authority: without surrogates, for which UTF-8 has no bytes.
+    """
+    # split before unquoting: a user can have an escaped colon, and no password
+    user, _, password = authority.rpartition('@')[0].partition(':')
+    return Credentials(unquote_to_bytes(user) + b':' + unquote_to_bytes(password)) if user or password else None
+
+
 class ParsedURL:
     """The parts of a URL. Shared between requests and never changed."""
 
     __slots__ = ('auth', 'host', 'origin', 'path', 'port')
 
-    def __init__(self, host: str, port: int | None, path: str, auth: str | None, default_port: int) -> None:
+    def __init__(self, host: str, port: int | None, path: str, auth: Credentials | None, default_port: int) -> None:
         self.host = host
         self.port = port
         self.path = path
@@ -289,11 +312,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
         name = unquote(name)
         if not _DELIMITERS.isdisjoint(name):
             raise _invalid(url, 'has an escaped delimiter in its host')
-    auth = None
-    if '@' in parts.netloc:
-        # split before unquoting: a user can have an escaped colon, and no password
-        user, _, password = parts.netloc.rpartition('@')[0].partition(':')
-        auth = f'{unquote(user)}:{unquote(password)}' if user or password else None
+    auth = find_credentials(parts.netloc) if '@' in parts.netloc else None
     path = quote(parts.path or '/', safe=PATH_CHARACTERS)
     if parts.query:
         path += '?' + quote(parts.query, safe=PATH_CHARACTERS)

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from geventnode.errors import AT_SIGNS, InvalidInput
 from geventnode.http.client.no_proxy import NoProxy
-from geventnode.http.client.origin import Origin, checked_port, host_name
+from geventnode.http.client.origin import Origin, checked_port, find_credentials, host_name
 from geventnode.protocol import is_host
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ INVALID = 'ERR_PROXY_INVALID_CONFIG'
 #: Makes the digests of credentials useless outside this process.
 _DIGEST_KEY = secrets.token_bytes(16)
 
+#: Blanks and control characters, which ``urlsplit`` drops without an error, and characters without bytes in UTF-8.
+_unusable = re.compile('[\x00-\x20\x7f\ud800-\udfff]')
+
 _scheme = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 
 
@@ -80,7 +83,7 @@ class Proxy:
         try:
             parts = urlsplit(url if found is not None else f'http://{url}')
             host, port = parts.hostname or '', parts.port
-            if port == 0 or any(character <= ' ' or character == '\x7f' for character in url) or '\\' in parts.netloc:
+            if port == 0 or _unusable.search(url) or '\\' in parts.netloc:
                 raise ValueError
             host = host_name(unquote(host))
             if not host or not is_host(f'[{host}]' if ':' in host else host):
@@ -94,7 +97,8 @@ class Proxy:
         self.host = host
         self.port = DEFAULT_PORTS[scheme] if port is None else checked_port(port)
         #: The value of Proxy-Authorization (RFC 7617); None without credentials.
-        self.authorization = _basic(parts.netloc.rpartition('@')[0])
+        credentials = find_credentials(parts.netloc)
+        self.authorization = None if credentials is None else f'Basic {base64.b64encode(credentials).decode("ascii")}'
         self.name = f'{scheme}://{f"[{host}]" if ":" in host else host}:{self.port}'
 
     def __str__(self) -> str:
@@ -122,14 +126,6 @@ def _without_credentials(url: str) -> str:
     found = _scheme.match(url)
     start = 0 if found is None else found.end()
     return url[:start] + url[start:].rpartition('@')[2]
-
-
-def _basic(credentials: str) -> str | None:
-    """Return the field value for ``user:password`` (RFC 7617, section 2)."""
-    user, _, password = credentials.partition(':')
-    if not user and not password:
-        return None
-    return f'Basic {base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")}'
 
 
 class ProxyEnvironment(NamedTuple):
@@ -258,8 +254,8 @@ def find_proxies(
     """
     if proxy is not None and proxy.scheme != 'https' and tls_options is not None:
         raise InvalidInput(f'proxy_tls has no effect on {proxy}: the URL of the proxy must begin with https:', INVALID)
-    if proxy is None and environment is not None:
-        proxy = environment.proxy
+    if environment is not None:
+        proxy = environment.proxy if proxy is None else proxy
         no_proxy = environment.no_proxy if no_proxy is None else no_proxy
     return None if proxy is None else Proxies(proxy, no_proxy, tls_options)
 

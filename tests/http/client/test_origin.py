@@ -28,9 +28,9 @@ from geventnode.http.client.origin import URLs, make_origin, parse_url
         ('http://example.com/a#fragment', 'example.com', None, '/a', None),
         ('http://example.com/a?b#fragment?c', 'example.com', None, '/a?b', None),
         ('http://example.com#f', 'example.com', None, '/', None),
-        ('http://user:pass@example.com/', 'example.com', None, '/', 'user:pass'),
-        ('http://us%40er:p%3Ass%20@example.com/', 'example.com', None, '/', 'us@er:p:ss '),
-        ('http://user@example.com/', 'example.com', None, '/', 'user:'),
+        ('http://user:pass@example.com/', 'example.com', None, '/', b'user:pass'),
+        ('http://us%40er:p%3Ass%20@example.com/', 'example.com', None, '/', b'us@er:p:ss '),
+        ('http://user@example.com/', 'example.com', None, '/', b'user:'),
         ('http://@example.com/', 'example.com', None, '/', None),
         ('http://[::1]:81/x', '::1', 81, '/x', None),
         ('http://[fe80::1%25eth0]/', 'fe80::1%eth0', None, '/', None),
@@ -50,7 +50,7 @@ from geventnode.http.client.origin import URLs, make_origin, parse_url
         ('http://a_b.example/', 'a_b.example', None, '/', None),
     ],
 )
-def test_url_is_parsed(url: str, host: str, port: int | None, path: str, auth: str | None) -> None:
+def test_url_is_parsed(url: str, host: str, port: int | None, path: str, auth: bytes | None) -> None:
     target = parse_url(url)
     assert (target.host, target.port, target.path, target.auth) == (host, port, path, auth)
     urls = URLs('http', 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import logging
 import os
@@ -76,6 +77,7 @@ def test_url_is_shown_without_credentials(agent: Any, url: str, shown: str) -> N
         ('http://user:se#cret@proxy:1', "proxy is not the URL of a proxy: 'http://proxy:1'"),
         ('http://us/er:secret@proxy:1', "proxy has more than scheme, host and port: 'http://proxy:1'"),
         ('http://user:secret@pro xy', "proxy is not the URL of a proxy: 'http://pro xy'"),
+        ('http://us\udcffer:secret@proxy', "proxy is not the URL of a proxy: 'http://proxy'"),
         ('http://user:secret@proxy\\x', "proxy is not the URL of a proxy: 'http://proxy\\\\x'"),
         ('http://user:secret@[::1', "proxy is not the URL of a proxy: 'http://[::1'"),
         ('http://user:secret@proxy/path', "proxy has more than scheme, host and port: 'http://proxy/path'"),
@@ -88,6 +90,25 @@ def test_bad_url_is_refused_without_its_credentials(agent: Any, url: str, messag
         agent(proxy=url)
     assert str(caught.value) == message
     assert caught.value.code == 'ERR_PROXY_INVALID_CONFIG'
+
+
+@pytest.mark.parametrize(
+    ('text', 'sent'),
+    [
+        ('user:p%40%3A%2Fss', b'user:p@:/ss'),
+        ('us%FFer:%E4', b'us\xffer:\xe4'),
+        ('ü:%C3%BC', b'\xc3\xbc:\xc3\xbc'),
+        ('user:%', b'user:%'),
+        ('user', b'user:'),
+        (':secret', b':secret'),
+        ('a:b:c', b'a:b:c'),
+        ('a@b:c', b'a@b:c'),
+    ],
+)
+def test_credentials_are_unescaped_to_bytes(agent: Any, text: str, sent: bytes) -> None:
+    """As by curl, and not by a replacement for those that are no UTF-8."""
+    kind, _, encoded = agent(proxy=f'http://{text}@proxy').proxy.authorization.partition(' ')
+    assert (kind, base64.b64decode(encoded)) == ('Basic', sent)
 
 
 def test_credentials_are_not_pickled(agent: Any) -> None:
@@ -150,6 +171,18 @@ def test_variables(environment: dict[str, str], for_http: str | None, for_https:
         assert found is not None
         shown.append(None if found.proxy is None else str(found.proxy))
     assert shown == [for_http, for_https]
+
+
+def test_each_of_the_options_has_precedence(agent: Any, proxy: tuple[Proxy, Origin], recorder: Recorder) -> None:
+    """A given proxy does not switch off the NO_PROXY of the environment."""
+    script, where = proxy
+    environment = {'http_proxy': 'http://127.0.0.1:1', 'no_proxy': '127.0.0.1'}
+    pool = agent(proxy=where.url, proxy_env=environment)
+    assert read(recorder.origin.url, agent=pool) == b'hello'
+    assert (len(script.requests), len(recorder.requests)) == (0, 1)
+    assert read('http://a.example/', agent=pool) == b'hello'
+    assert read(recorder.origin.url, agent=agent(proxy=where.url, proxy_env=environment, no_proxy='')) == b'hello'
+    assert (len(script.requests), len(recorder.requests)) == (2, 1)
 
 
 @pytest.mark.parametrize('name', ['http_proxy', 'https_proxy', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'])
@@ -312,6 +345,16 @@ def test_options_can_change(agent: Any, proxy: tuple[Proxy, Origin], recorder: R
     pool.proxy = None
     assert read(recorder.origin.url, agent=pool) == b'hello'
     assert len(recorder.requests) == 2
+
+
+def test_refused_change_has_no_effect(agent: Any) -> None:
+    """The option keeps its value, and the others can be changed."""
+    pool = agent(proxy='https://proxy', proxy_tls={'reject_unauthorized': False})
+    with pytest.raises(InvalidInput, match='proxy_tls has no effect'):
+        pool.proxy = 'http://other'
+    pool.max_sockets = 3
+    assert str(pool.proxy) == 'https://proxy:443'
+    assert ':via https://proxy:443' in pool.get_name({'host': 'a.example'})
 
 
 def test_reserved_connection_uses_the_proxy(agent: Any, proxy: tuple[Proxy, Origin]) -> None:

@@ -146,6 +146,14 @@ def test_user_in_a_url_is_sent(recorder: Recorder, user: str, wanted: str | None
     assert field == (None if wanted is None else f'Basic {base64.b64encode(wanted.encode()).decode()}')
 
 
+@pytest.mark.parametrize('options', [{}, {'family': 4}])
+def test_user_in_a_url_can_have_another_encoding(recorder: Recorder, options: dict[str, Any]) -> None:
+    """An escape is a byte, and not a character of UTF-8."""
+    read(recorder.origin.url.replace('//', '//us%FFer:%E4@'), **options)
+    field = recorder.requests[-1].value('Authorization')
+    assert field == f'Basic {base64.b64encode(b"us" + bytes([0xFF]) + b"er:" + bytes([0xE4])).decode()}'
+
+
 @pytest.mark.parametrize(
     ('auth', 'field'), [('key', 'Basic a2V5Og=='), ('key:', 'Basic a2V5Og=='), ('', None), (':', None)]
 )
