@@ -14,7 +14,7 @@ import pytest
 import requests
 from gevent import subprocess as cooperative
 
-from geventnode import http, https
+from geventnode import http, https, websocket
 from geventnode.errors import CertificateError, ProxyError
 from geventnode.integrations.requests import AgentAdapter
 from tests.certificates import Certificates
@@ -239,6 +239,27 @@ def test_requests_through_squid_over_tls(
         assert 'wrong' not in str(caught.value)
         with pytest.raises(requests.exceptions.ProxyError, match='certificate'):
             session.get(f'https://localhost:{origins[1]}/', verify=certificates.self_signed)
+
+
+def test_websockets_through_squid(
+    serve: Serve, squid: tuple[int, int], agent: Any, pool: MakePool, certificates: Certificates
+) -> None:
+    """With and without TLS to the server, and to the proxy; squid lets the tunnel end with each side."""
+    plain, secure = http.create_server(), https.create_server(certfile=certificates.server)
+    for server in (plain, secure):
+        server.on('upgrade', websocket.listener(lambda ws: ws.on('message', ws.send)))
+    urls = f'ws://localhost:{serve(plain).where[1]}/', f'wss://localhost:{serve(secure).where[1]}/'
+    for proxy, options in (
+        (f'http://user:secret@127.0.0.1:{squid[0]}', {}),
+        (f'https://user:secret@localhost:{squid[1]}', {'proxy_tls': {'ca': certificates.ca}}),
+    ):
+        for url, make in zip(urls, (agent, pool), strict=True):
+            with websocket.connect(url, agent=make(proxy=proxy, **options), compression=True) as ws:
+                for message in ('hello', bytes(300_000)):
+                    ws.send(message)
+                    assert ws.receive() == message
+    with pytest.raises(ProxyError, match='407'):
+        websocket.connect(urls[0], agent=agent(proxy=f'http://127.0.0.1:{squid[0]}'))
 
 
 def test_tinyproxy(pool: MakePool, agent: Any, origins: tuple[int, int], tinyproxy: int) -> None:

@@ -16,6 +16,7 @@ from geventnode.errors import (
     ConnectionRefused,
     InvalidInput,
     ParseError,
+    ProxyError,
     RequestTimeout,
     UnknownOption,
     WebSocketClosed,
@@ -24,6 +25,8 @@ from geventnode.errors import (
 from geventnode.testing import serving, websocket_pair
 from geventnode.websocket.handshake import accept_token
 from tests.certificates import Certificates
+from tests.http_proxies import Proxy
+from tests.https_sites import tls_script
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Log, Serve, Site
 from tests.websocket.frames import frame, masked
@@ -310,6 +313,60 @@ def test_over_tls(certificates: Certificates) -> None:
                 assert ws.receive() == message
         with pytest.raises(CertificateError):
             websocket.connect(url)
+
+
+@pytest.mark.parametrize('secure', [False, True], ids=['ws', 'wss'])
+@pytest.mark.parametrize('proxy_tls', [False, True], ids=['http', 'https'])
+def test_through_a_proxy(
+    serve: Serve, origin: MakeOrigin, certificates: Certificates, secure: bool, proxy_tls: bool
+) -> None:
+    """A tunnel, with and without TLS on either part of the way; the server does not learn the credentials."""
+    server = https.create_server(certfile=certificates.server) if secure else http.create_server()
+    seen: list[Any] = []
+
+    @server.on('upgrade')
+    @websocket.listener
+    def serve_one(ws: Any) -> None:
+        seen.append(ws.request.headers.get('proxy-authorization'))
+        echo(ws)
+
+    port = serve(server).where[1]
+    script = Proxy('Basic dXNlcjpzZWNyZXQ=')
+    where = origin(tls_script(certificates, script) if proxy_tls else script)
+    made: Any = https.Agent if secure else http.Agent
+    options: dict[str, Any] = {'proxy_tls': {'ca': certificates.ca}} if proxy_tls else {}
+    scheme = 'https' if proxy_tls else 'http'
+    with made(proxy=f'{scheme}://user:secret@localhost:{where.port}', **options) as agent:
+        tls = {'ca': certificates.ca} if secure else {}
+        url = f'{"wss" if secure else "ws"}://localhost:{port}/'
+        with websocket.connect(url, agent=agent, **tls) as ws:
+            for message in ('hello', bytes(200_000)):
+                ws.send(message)
+                assert ws.receive() == message
+    assert script.lines == [f'CONNECT localhost:{port} HTTP/1.1']
+    assert seen == [None]
+
+
+def test_a_proxy_that_refuses_is_named(origin: MakeOrigin) -> None:
+    where = origin(Proxy('Basic dXNlcjpzZWNyZXQ='))
+    with http.Agent(proxy=f'http://user:wrong@127.0.0.1:{where.port}') as agent:
+        with pytest.raises(ProxyError, match=rf'^proxy {where.url}: refused a tunnel to a.example:80: 407') as caught:
+            websocket.connect('ws://a.example/', agent=agent)
+        assert 'wrong' not in str(caught.value)
+        assert agent.total_socket_count == 0
+
+
+def test_global_proxies_are_used(serve: Serve, origin: MakeOrigin) -> None:
+    script = Proxy()
+    port = echo_site(serve).where[1]
+    restore = http.set_global_proxy_from_env({'http_proxy': origin(script).url})
+    try:
+        with websocket.connect(f'ws://127.0.0.1:{port}/') as ws:
+            ws.send('hello')
+            assert ws.receive() == 'hello'
+    finally:
+        restore()
+    assert script.lines == [f'CONNECT 127.0.0.1:{port} HTTP/1.1']
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
