@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,29 @@ def test_json_of_workers(tmp_path: Path) -> None:
             line = process.stdout.readline().rstrip('\n')
             lines += [line] if line.startswith('{') else []
         check(lines, tmp_path)
+
+
+def test_long_lines_of_workers_are_not_mixed() -> None:
+    """Also when the reader of the pipe is slow: the pipe has room for one page."""
+    target = '/plain?' + '%' * 14_000
+    count, clients = 50, 4
+
+    def load() -> None:
+        for _ in range(count):
+            with contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
+                client.request('GET', target, headers={'User-Agent': '\xff' * 1000})
+                assert client.getresponse().status == 200
+
+    with workers('handlers:listener', '--access-log-format', 'json') as (process, port):
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        with ThreadPoolExecutor(clients) as pool:
+            loads = [pool.submit(load) for _ in range(clients)]
+            # of mixed lines, each has its line end, too
+            lines = [process.stdout.readline() for _ in range(count * clients)]
+            for each in loads:
+                each.result()
+    (found,) = {json.loads(line)['target'] for line in lines}
+    assert target.startswith(found)
 
 
 @pytest.mark.parametrize('version', [OLDEST, None], ids=['oldest', 'installed'])

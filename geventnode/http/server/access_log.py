@@ -5,6 +5,9 @@ A line is written when an exchange ends, as :mod:`geventnode.http.server.observe
 A client can send any character, and log readers rely on line ends and quotes. So quotes, backslashes and all characters
 other than printable ASCII are written as ``\\xHH`` in the combined format, as nginx does; simple readers split such
 lines correctly. In JSON they are written as ``\\u00HH`` (RFC 8259, section 7): a line of either format is ASCII.
+
+Several processes can write to one pipe, and the kernel keeps apart only writes of up to ``PIPE_BUF`` bytes (POSIX,
+``write``). A JSON object that would be longer has shortened texts, so that each line of the pipe is one object.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone
+from select import PIPE_BUF
 from time import localtime, monotonic, time
 from typing import Any, Literal
 
@@ -28,6 +32,9 @@ log = logging.getLogger('geventnode.access')
 
 # strftime() depends on the locale; the format has English names
 MONTHS = ('Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec')
+
+#: Characters of a text in a JSON object that would be too long: five of them fit, beside the rest of the object.
+MAX_TEXT = 640
 
 _unsafe = re.compile(r'[^ !#-\[\]-~]')
 
@@ -82,30 +89,50 @@ def json_access_line(response: Any, status_code: int) -> str:
     """Return a JSON object for one exchange, without a line end.
 
     :doc:`/logging` describes the fields. Characters other than printable ASCII are escaped. As in ``headers``, each
-    character from U+0080 to U+00FF is one byte of the client.
+    character from U+0080 to U+00FF is one byte of the client. With its line end, the object has at most 4096 bytes.
 
     :param response: the :class:`ServerResponse`, of which an observer was notified.
     :param status_code: the status that the client received.
     """
     request = response.request
     headers = request.headers
-    return _encode(
-        {
-            'time': datetime.now(timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z'),
-            'client_address': request.remote_address,
-            'method': request.method,
-            'target': request.url,
-            'http_version': request.http_version,
-            'scheme': request.scheme,
-            'host': request.host,
-            'status': status_code,
-            'body_size': response.body_size if response._has_body else 0,
-            'duration': round(monotonic() - response.began, 6),
-            'complete': is_complete(response, status_code),
-            'referer': headers.get('referer'),
-            'user_agent': headers.get('user-agent'),
-        }
-    )
+    values = {
+        'time': datetime.now(timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z'),
+        'client_address': request.remote_address,
+        'method': request.method,
+        'target': request.url,
+        'http_version': request.http_version,
+        'scheme': request.scheme,
+        'host': request.host,
+        'status': status_code,
+        'body_size': response.body_size if response._has_body else 0,
+        'duration': round(monotonic() - response.began, 6),
+        'complete': is_complete(response, status_code),
+        'referer': headers.get('referer'),
+        'user_agent': headers.get('user-agent'),
+    }
+    line = _encode(values)
+    return line if len(line) < PIPE_BUF else _shortened(values)
+
+
+def _shortened(values: dict[str, Any]) -> str:
+    """Return a JSON object with shortened texts, and with their names."""
+    names = []
+    for name, value in values.items():
+        if isinstance(value, str) and len(_encode(value)) - 2 > MAX_TEXT:
+            names.append(name)
+            values[name] = _begin(value)
+    return _encode({**values, 'shortened': names})
+
+
+def _begin(text: str) -> str:
+    """Return the beginning of ``text`` up to ``MAX_TEXT`` characters in JSON."""
+    room = MAX_TEXT
+    for position, character in enumerate(text):
+        room -= len(_encode(character)) - 2
+        if room < 0:
+            return text[:position]
+    return text
 
 
 _encode = json.JSONEncoder(separators=(',', ':')).encode

@@ -359,6 +359,27 @@ def test_json_line_escapes_every_byte_of_the_client(lines: Lines) -> None:
     assert found['user_agent'].encode('latin-1').decode() == '\u20ac'
 
 
+@pytest.mark.parametrize('character', ['a', '"', '\xff'])
+@pytest.mark.parametrize('size', [30, 3000, 15_000])
+def test_json_line_fits_into_a_pipe(lines: Lines, size: int, character: str) -> None:
+    """Longer writes of several processes would be mixed (POSIX, PIPE_BUF)."""
+    method, host = 'M' * (size // 4), f'{"h" * (size // 8)}.example'
+    target, referer = f'/{"t" * (size // 4)}', character * (size // 4)
+    sent = request(f'{method} {target} HTTP/1.1', f'Referer: {referer}', 'User-Agent: short')
+    exchange(lambda request, response: response.end(), sent.replace(b'Host: a', b'Host: ' + host.encode()), 'json')
+    line = lines.wait()
+    assert len(line) < 4096
+    found = json.loads(line)
+    texts = {'method': method, 'target': target, 'host': host, 'referer': referer, 'user_agent': 'short'}
+    shortened = found.get('shortened', [])
+    for name, text in texts.items():
+        assert text.startswith(found[name])
+        assert (found[name] != text) is (name in shortened)
+        assert len(found[name]) > 100 or found[name] == text
+    assert ('shortened' in found) is (size == 15_000 or (size == 3000 and character == '\xff'))
+    assert list(found)[:13] == [name for name in found if name != 'shortened']
+
+
 def test_json_line_escapes_texts_of_the_application(lines: Lines) -> None:
     """A program can replace attributes of the request: text that no encoding has is escaped as well."""
 
