@@ -41,7 +41,8 @@ class EventBroadcast:
     A request listener calls :meth:`add` and returns; any greenlet of the thread calls :meth:`send`. Clients leave by
     themselves when they disconnect, and the streams end when their server drains. ``len()`` is the number of clients.
 
-    :param max_send_queue: bytes that can be queued for a client that does not read; beyond them it is dropped.
+    :param max_send_queue: bytes that can be queued for a client that does not read, at least 1; beyond them it is
+        dropped.
     :param heartbeat: seconds between two comments, which let proxies keep the connections; None: none.
 
     Raises ``InvalidInput`` and ``TypeError`` for other values.
@@ -50,6 +51,8 @@ class EventBroadcast:
     def __init__(self, *, max_send_queue: int = 65536, heartbeat: float | None = 15.0) -> None:
         self._hub = get_hub()
         self._limit = count('max_send_queue', max_send_queue)
+        if not self._limit:
+            raise InvalidInput('max_send_queue must be at least 1, not 0: each client would be dropped at once')
         self._heartbeat = None if heartbeat is None else seconds('heartbeat', heartbeat) or None
         # in the order of arrival
         self._clients: dict[Any, None] = {}

@@ -74,6 +74,35 @@ def test_texts_that_would_change_the_format_are_refused(data: str, options: dict
         http.EventBroadcast().send(data, **options)
 
 
+def test_queue_has_room_for_an_event() -> None:
+    with pytest.raises(InvalidInput, match='max_send_queue must be at least 1, not 0'):
+        http.EventBroadcast(max_send_queue=0)
+
+
+@pytest.mark.parametrize('event', ['error', 'close'])
+def test_listener_that_fails_keeps_no_event_from_others(
+    serve: Serve, caplog: pytest.LogCaptureFixture, event: str
+) -> None:
+    """The client that it belongs to is dropped, and the first one of them."""
+    events = http.EventBroadcast(max_send_queue=1, heartbeat=None)
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/slow':
+            response.on(event, lambda *args: 1 / 0)
+        events.add(response)
+
+    site = serve(listener)
+    slow = site.connect(4096).send(get('/slow'))
+    slow.head()
+    other = opened(site)
+    data = chunk(b'data: ' + b'x' * 100_000 + b'\n\n')
+    while events.dropped == 0:
+        assert events.send('x' * 100_000) >= 1
+        assert other.exactly(len(data)) == data
+    assert len(events) == 1
+    slow.close()
+
+
 def test_bytes_are_refused() -> None:
     with pytest.raises(TypeError, match='must be str, not bytes'):
         http.EventBroadcast().send(b'x')
