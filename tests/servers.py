@@ -6,10 +6,12 @@ every wait guards against hangs; it is not an assertion.
 
 from __future__ import annotations
 
+import contextlib
 import socket as stdlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
@@ -19,7 +21,21 @@ from geventnode.testing import ListeningSite, RawConnection
 from geventnode.testing import RawResponse as Response
 from geventnode.testing import raw_request as get
 
-__all__ = ['Answer', 'Client', 'Log', 'Response', 'Serve', 'Site', 'answer', 'bodies', 'get', 'ok', 'post', 'serve']
+__all__ = [
+    'Answer',
+    'Client',
+    'Log',
+    'Response',
+    'Serve',
+    'Site',
+    'answer',
+    'bodies',
+    'get',
+    'ok',
+    'post',
+    'repeating',
+    'serve',
+]
 
 #: Seconds after which a waiting client fails its test.
 GUARD = 60.0
@@ -127,6 +143,23 @@ class Log(list[Any]):
         event = Event()
         self._waiting.append(event)
         event.wait()
+
+
+@contextlib.contextmanager
+def repeating(send: Callable[[], object], pause: float = 0.05) -> Iterator[None]:
+    """Call ``send`` every ``pause`` seconds while the block runs, until the server closes the connection."""
+
+    def repeat() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                send()
+                gevent.sleep(pause)
+
+    sender = gevent.spawn(repeat)
+    try:
+        yield
+    finally:
+        sender.kill()
 
 
 def post(body: bytes, url: str = '/', *fields: str, length: int | None = None, version: str = '1.1') -> bytes:

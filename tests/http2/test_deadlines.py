@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket as stdlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -15,7 +13,7 @@ from geventnode.errors import RequestTimeout
 from geventnode.http2.codes import ErrorCode
 from geventnode.integrations.wsgi import wsgi
 from tests.http2.client import Connect
-from tests.servers import Log, Serve, ok
+from tests.servers import Log, Serve, ok, repeating
 from tests.sockets import until
 
 
@@ -112,23 +110,6 @@ def test_unsent_rest_of_a_body_is_not_awaited_for_long(connect_h2: Connect, monk
 # -- clients that send and do not receive -----------------------------------------------------------------------------
 
 PING = b'\x00\x00\x08\x06\x00\x00\x00\x00\x00geventno'
-
-
-@contextlib.contextmanager
-def repeating(send: Callable[[], object], pause: float = 0.05) -> Iterator[None]:
-    """Call ``send`` every ``pause`` seconds while the block runs, until the server closes the connection."""
-
-    def repeat() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                send()
-                gevent.sleep(pause)
-
-    sender = gevent.spawn(repeat)
-    try:
-        yield
-    finally:
-        sender.kill()
 
 
 def small_buffer(socket: Any) -> None:

@@ -149,27 +149,19 @@ def test_sections_and_controls_have_names(page: Browser) -> None:
     assert page.evaluate("document.querySelectorAll('tbody th:not([scope=row])').length") == 0
 
 
-@pytest.fixture
-def appearance_reset(page: Browser) -> Iterator[None]:
-    """Reset the size and the scheme after the test."""
-    yield
-    page.reset_appearance()
-
-
-@pytest.mark.usefixtures('appearance_reset')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [320, 360, 412, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
-    page.set_appearance(width, 800, scheme)
-    assert page.evaluate('document.scrollingElement.scrollWidth') <= width
-    # the size that fingers need (WCAG 2.2, 2.5.8 requires 24)
-    heights = page.evaluate("[...document.querySelectorAll('button, input')].map((each) => each.offsetHeight)")
-    assert min(heights) >= 44
-    ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')
-    assert (sum(ground) < 200) == (scheme == 'dark')
-    ratio, where = page.evaluate(CONTRAST)
-    assert ratio >= 4.5, where
+    with page.appearance(width, 800, scheme):
+        assert page.evaluate('document.scrollingElement.scrollWidth') <= width
+        # the size that fingers need (WCAG 2.2, 2.5.8 requires 24)
+        heights = page.evaluate("[...document.querySelectorAll('button, input')].map((each) => each.offsetHeight)")
+        assert min(heights) >= 44
+        ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')
+        assert (sum(ground) < 200) == (scheme == 'dark')
+        ratio, where = page.evaluate(CONTRAST)
+        assert ratio >= 4.5, where
 
 
 def test_console_is_empty(page: Browser) -> None:

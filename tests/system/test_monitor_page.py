@@ -113,26 +113,18 @@ def test_sections_and_tables_have_names(page: Browser) -> None:
     assert page.evaluate("[...document.querySelectorAll('svg')].every((each) => each.ariaHidden === 'true')")
 
 
-@pytest.fixture
-def emulation_reset(page: Browser) -> Iterator[None]:
-    """Reset the emulation after the test."""
-    yield
-    page.reset_appearance()
-
-
-@pytest.mark.usefixtures('emulation_reset')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [320, 360, 412, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
-    page.set_appearance(width, 800, scheme)
-    assert page.evaluate('document.scrollingElement.scrollWidth') <= width
     wide = "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth).length"
-    assert page.evaluate(wide) == 0
-    ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')
-    assert (sum(ground) < 200) == (scheme == 'dark')
-    ratio, where = page.evaluate(CONTRAST)
-    assert ratio >= 4.5, where
+    with page.appearance(width, 800, scheme):
+        assert page.evaluate('document.scrollingElement.scrollWidth') <= width
+        assert page.evaluate(wide) == 0
+        ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')
+        assert (sum(ground) < 200) == (scheme == 'dark')
+        ratio, where = page.evaluate(CONTRAST)
+        assert ratio >= 4.5, where
 
 
 def test_state_is_available_as_json() -> None:

@@ -190,10 +190,15 @@ class Browser:
         )
         self.wait_for(f'innerWidth === {width}')
 
-    def reset_appearance(self) -> None:
-        """Undo :meth:`set_appearance`."""
-        self.command('Emulation.setEmulatedMedia', features=[])
-        self.command('Emulation.clearDeviceMetricsOverride')
+    @contextlib.contextmanager
+    def appearance(self, width: int, height: int, scheme: str) -> Iterator[None]:
+        """Set the appearance, and reset it at the end of the block."""
+        self.set_appearance(width, height, scheme)
+        try:
+            yield
+        finally:
+            self.command('Emulation.setEmulatedMedia', features=[])
+            self.command('Emulation.clearDeviceMetricsOverride')
 
     def press_tab(self) -> None:
         """Move the focus as the key does."""

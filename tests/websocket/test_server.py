@@ -24,7 +24,7 @@ from geventnode.errors import (
     UnknownOption,
     WebSocketClosed,
 )
-from tests.servers import Client, Log, Serve, Site, get
+from tests.servers import Client, Log, Serve, Site, get, repeating
 from tests.sockets import until
 from tests.websocket.frames import HANDSHAKE, TOKEN, close_frame, frame, read_frame
 
@@ -1029,15 +1029,8 @@ def test_input_does_not_keep_a_peer_that_does_not_receive(serve: Serve, data: by
     site.server.on('connection', small_buffer)
     client = opened(site, receive_buffer=4096)
 
-    def drip() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client.send(data)
-                gevent.sleep(0.03)
-
-    sender = gevent.spawn(drip)
-    log.wait_for(1011)
-    sender.kill()
+    with repeating(lambda: client.send(data), 0.03):
+        log.wait_for(1011)
 
 
 def test_a_slow_peer_without_messages_is_kept(serve: Serve) -> None:

@@ -4,9 +4,7 @@ The limits are short. No test asserts how late a deadline can be."""
 
 from __future__ import annotations
 
-import contextlib
 import socket as stdlib
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -15,28 +13,10 @@ import pytest
 
 from geventnode.errors import ClientDisconnected, ConnectionClosed, RequestTimeout
 from geventnode.integrations.wsgi import wsgi
-from tests.servers import Client, Log, Serve, get, ok, post
+from tests.servers import Client, Log, Serve, get, ok, post, repeating
 from tests.sockets import until
 
 SHORT = 0.2
-
-
-@contextlib.contextmanager
-def dripping(client: Client, pause: float) -> Iterator[None]:
-    """Let ``client`` send a byte every ``pause`` seconds while the block runs."""
-
-    def drip() -> None:
-        # until the server closes the connection
-        with contextlib.suppress(OSError):
-            while True:
-                client.send(b'x')
-                gevent.sleep(pause)
-
-    sender = gevent.spawn(drip)
-    try:
-        yield
-    finally:
-        sender.kill()
 
 
 def refused(client: Client) -> None:
@@ -52,7 +32,7 @@ def test_headers_timeout_of_a_head_that_never_ends(serve: Serve) -> None:
     seen = []
     client = serve(lambda request, response: seen.append(request.url), headers_timeout=SHORT).send(b'GET / HT')
     began = monotonic()
-    with dripping(client, SHORT / 4):
+    with repeating(lambda: client.send(b'x'), SHORT / 4):
         refused(client)
     assert monotonic() - began >= SHORT
     assert seen == []
@@ -154,7 +134,7 @@ def test_an_upload_above_the_minimum_rate_can_take_long(serve: Serve, listener: 
 @pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
 def test_an_upload_below_the_minimum_rate_gets_408(serve: Serve, listener: Any) -> None:
     client = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000).send(post(b'', length=100_000))
-    with dripping(client, SHORT / 10):
+    with repeating(lambda: client.send(b'x'), SHORT / 10):
         refused(client)
 
 
@@ -580,7 +560,7 @@ def test_handler_may_block_adds_the_waits_up(serve: Serve) -> None:
             raise
 
     client = serve(listener, request_timeout=SHORT).send(post(b'', length=1000))
-    with dripping(client, SHORT / 4):
+    with repeating(lambda: client.send(b'x'), SHORT / 4):
         refused(client)
     assert log[-1] == 408
 
@@ -638,7 +618,7 @@ def test_input_does_not_keep_a_client_that_does_not_receive(
     site.server.on('connection', lambda socket: socket.once('close', log.note('closed')))
     client = site.connect(4096).send(get('/', *fields))
     until(lambda: [each.state.value for each in site.server._connections()] == [state])
-    with dripping(client, SHORT / 4):
+    with repeating(lambda: client.send(b'x'), SHORT / 4):
         log.wait_for('closed')
 
 
@@ -647,7 +627,7 @@ def test_closing_server_does_not_wait_for_a_client_that_does_not_receive(serve: 
     site.server.on('connection', small_buffer)
     client = site.connect(4096).send(get())
     until(lambda: site.server.statistics()['writing'] == 1)
-    with dripping(client, SHORT / 4):
+    with repeating(lambda: client.send(b'x'), SHORT / 4):
         site.server.stop()
 
 
@@ -674,7 +654,7 @@ def test_timeout_listener_decides_about_a_client_that_does_not_receive(serve: Se
     site.server.on('connection', small_buffer)
     site.server.on('timeout', log.note('timeout'))
     client = site.connect(4096).send(get('/', 'Connection: close'))
-    with dripping(client, SHORT / 4):
+    with repeating(lambda: client.send(b'x'), SHORT / 4):
         log.wait_for_length(2)
     client.abort()
 
@@ -694,6 +674,6 @@ def test_bytes_of_a_body_without_a_reader_do_not_keep_it(serve: Serve, monkeypat
     site = serve(listener, request_timeout=5 * SHORT)
     client = site.send(post(b'', length=10_000))
     log.wait_for('ended')
-    with dripping(client, SHORT):
+    with repeating(lambda: client.send(b'x'), SHORT):
         assert client.response().body == b'early'
         assert client.rest() == b''
