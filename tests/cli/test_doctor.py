@@ -145,6 +145,20 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
         'unusable proxy: http_proxy is not',
         'correct',
     ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'eventlet': ('select', 'socket')},
+        'eventlet',
+        Level.PROBLEM,
+        'eventlet.monkey_patch() has patched select, socket',
+        'remove the call',
+    ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'eventlet': ()},
+        'eventlet',
+        Level.ADVICE,
+        'app:app imports eventlet',
+        'use gevent instead',
+    ),
     *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} blocks in C', '') for name in facts.BLOCKERS),
 ]
 
@@ -334,6 +348,23 @@ def test_cooperative_libraries_are_recognized(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, 'grpc.experimental.gevent', Extensions)
     assert facts._is_cooperative('grpc')
     assert not facts._is_cooperative('MySQLdb')
+
+
+def test_modules_that_eventlet_has_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Patcher:
+        patched: tuple[str, ...] = ()
+
+        @classmethod
+        def is_monkey_patched(cls, name: str) -> bool:
+            return name in cls.patched
+
+    assert facts.gather().eventlet is None
+    monkeypatch.setitem(sys.modules, 'eventlet.patcher', Patcher)
+    assert facts.gather().eventlet == ()
+    Patcher.patched = ('time', 'socket')
+    found = facts.gather()
+    assert found.eventlet == ('socket', 'time')
+    assert 'by eventlet  socket, time\n' in render(found, diagnose(found))
 
 
 LISTENER = 'def app(request, response):\n    response.end()\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -142,3 +143,33 @@ def test_responses_are_the_same(way: Callable[..., Any], tmp_path: Path, eventle
     with way(tmp_path, eventlet) as port:
         found = responses(port)
     assert found == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ('patches', 'expected'),
+    [
+        ('eventlet.monkey_patch()', ('problem', 'os, select, socket, subprocess, thread, time')),
+        ('eventlet.monkey_patch(socket=True)', ('problem', 'socket')),
+        ('', ('advice', None)),
+    ],
+    ids=['all', 'socket', 'none'],
+)
+def test_doctor_reports_eventlet(
+    patches: str, expected: tuple[str, str | None], tmp_path: Path, eventlet: Path
+) -> None:
+    """The doctor itself works in such a process, and reports the modules, or the import alone."""
+    (tmp_path / 'before.py').write_text(program('eventlet').replace('eventlet.monkey_patch()', patches))
+    ran = subprocess.run(
+        [sys.executable, '-m', 'geventnode', 'doctor', 'before.py:app', '--json'],
+        check=False,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, 'PYTHONPATH': f'{eventlet}:{ROOT}'},
+    )
+    (found,) = (each for each in json.loads(ran.stdout)['findings'] if each['check'] == 'eventlet')
+    level, modules = expected
+    assert found['level'] == level
+    assert modules is None or f'has patched {modules}:' in found['message']
+    assert modules is None or ran.returncode == 1

@@ -30,6 +30,7 @@ LABELS = {
     'target': 'program',
     'patched': 'patched',
     'blocking': 'blocking',
+    'eventlet': 'by eventlet',
     'proxies': 'proxies',
 }
 

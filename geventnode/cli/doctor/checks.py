@@ -18,6 +18,7 @@ __all__ = [
     'OLDEST_HTTP2',
     'check_blocking',
     'check_descriptors',
+    'check_eventlet',
     'check_http2',
     'check_libraries',
     'check_loop',
@@ -374,6 +375,31 @@ def check_blocking(facts: Facts) -> list[Finding]:
     ]
 
 
+def check_eventlet(facts: Facts) -> list[Finding]:
+    """Check that eventlet does not run beside gevent."""
+    if facts.eventlet is None:
+        return []
+    if facts.eventlet:
+        return [
+            Finding(
+                'eventlet',
+                Level.PROBLEM,
+                f'eventlet.monkey_patch() has patched {", ".join(facts.eventlet)}: a greenlet that waits there runs '
+                "eventlet's loop, which stops the server and all other greenlets",
+                'remove the call, and every import of eventlet; see the page "From eventlet" of the documentation',
+            )
+        ]
+    return [
+        Finding(
+            'eventlet',
+            Level.ADVICE,
+            f'{facts.target} imports eventlet: a greenlet that waits in it stops the server and all other greenlets',
+            'use gevent instead: see the page "From eventlet" of the documentation; if a library imports eventlet '
+            'because it is installed, uninstall it',
+        )
+    ]
+
+
 def check_proxies(facts: Facts) -> list[Finding]:
     """Check that the proxies of the environment are valid and used."""
     if facts.proxy_error is not None:
@@ -408,6 +434,7 @@ CHECKS: tuple[Check, ...] = (
     check_patching,
     check_order,
     check_blocking,
+    check_eventlet,
     check_proxies,
 )
 

@@ -19,7 +19,7 @@ from geventnode import __version__
 from geventnode.cli.targets import UsageError, exit_reported, load_target, print_traceback
 from geventnode.errors import InvalidInput
 
-__all__ = ['BLOCKERS', 'EARLY', 'HTTP2_LIBRARIES', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
+__all__ = ['BLOCKERS', 'EARLY', 'EVENTLET_PATCHABLE', 'HTTP2_LIBRARIES', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
 
 LIBRARIES = ('gevent', 'greenlet', 'zope.interface')
 #: Those of the extra ``http2``.
@@ -30,6 +30,9 @@ EARLY = ('ssl', 'urllib3', 'requests', 'httpx', 'aiohttp', 'botocore', 'pymongo'
 
 #: Libraries that block in C code, which patching cannot change.
 BLOCKERS = ('psycopg2', 'MySQLdb', 'pymssql', 'grpc', 'confluent_kafka', 'ibm_db')
+
+#: The names of the modules that ``eventlet.monkey_patch()`` patches by default.
+EVENTLET_PATCHABLE = ('os', 'select', 'socket', 'subprocess', 'thread', 'time')
 
 #: The modules that ``patch_all`` patches and a server needs.
 PATCHABLE = ('socket', 'ssl', '_thread', 'threading', 'select', 'selectors', 'time', 'subprocess', 'queue', 'signal')
@@ -72,6 +75,8 @@ class Facts(NamedTuple):
     warnings: tuple[str, ...] = ()
     #: The libraries of :data:`BLOCKERS` that are imported and not made cooperative.
     blocking: tuple[str, ...] = ()
+    #: The modules of :data:`EVENTLET_PATCHABLE` that eventlet has patched; None if the program does not import it.
+    eventlet: tuple[str, ...] | None = None
     #: The variables for proxies that are set, with their values without credentials.
     proxies: tuple[str, ...] = ()
     #: The reason why these variables cannot be used.
@@ -188,6 +193,7 @@ def _process_facts() -> Facts:
         somaxconn=_somaxconn(),
         patched=tuple(name for name in PATCHABLE if monkey.is_module_patched(name)),
         blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _is_cooperative(name)),
+        eventlet=_eventlet(),
         **(_proxies(os.environ) if loop_error is None else {}),
     )
 
@@ -210,6 +216,13 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, Any]:
     if found and no_proxy:
         found.append(f'none for {no_proxy}')
     return {'proxies': tuple(found), 'proxies_used': http.global_agent.proxy_env is not None}
+
+
+def _eventlet() -> tuple[str, ...] | None:
+    patcher: Any = sys.modules.get('eventlet.patcher')
+    if patcher is None:
+        return None
+    return tuple(name for name in EVENTLET_PATCHABLE if patcher.is_monkey_patched(name))
 
 
 def _version(name: str) -> str | None:
