@@ -22,7 +22,6 @@ from zope.interface import implementer
 from geventnode.errors import GeventnodeError, InvalidInput, QueueFull, SocketHangUp
 from geventnode.http.client.connection import Connection, ConnectionState
 from geventnode.http.client.dial import Dial
-from geventnode.http.client.observers import observed_class
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.client.pool import Action, Bucket, Decision, Pool
 from geventnode.http.client.proxied_request import ProxiedRequest
@@ -206,8 +205,10 @@ class Agent:
     #: Makes a request of this agent: the class of requests, or with a proxy a function.
     _new_request: Callable[..., ClientRequest] = ClientRequest
     _proxies: Proxies | None = None
-    #: See :func:`geventnode.http.observe_requests`.
+    #: See :func:`geventnode.http.observe_requests`. The function returns the observed class of a class of requests,
+    #: and makes it once.
     _observers: tuple[Any, ...] = ()
+    _observed_class: Callable[[type[ClientRequest]], type[ClientRequest]]
     _connection_class: type[Connection] = Connection
     #: The reservation in another agent for the only connection of this one.
     _reservation: Reservation | None = None
@@ -268,10 +269,10 @@ class Agent:
 
     def _set_request_class(self) -> None:
         """Choose the class of new requests, by the proxies and the observers."""
-        proxies, observers = self._proxies, self._observers
+        proxies = self._proxies
         made: Any = ClientRequest if proxies is None else ProxiedRequest
-        if observers:
-            made = observed_class(made, observers)
+        if self._observers:
+            made = self._observed_class(made)
         self._new_request = made if proxies is None else partial(made, proxies)
 
     def get_name(self, options: Mapping[str, Any]) -> str:
@@ -422,7 +423,7 @@ class Agent:
             vars(agent)['create_connection'] = self.create_connection
         agent._reservation = reservation
         if self._observers:
-            agent._observers = self._observers
+            agent._observers, agent._observed_class = self._observers, self._observed_class
             agent._set_request_class()
         return agent
 

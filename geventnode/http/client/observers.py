@@ -8,7 +8,8 @@ it has failed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 from zope.interface import implementer
 
@@ -17,6 +18,8 @@ from geventnode.http.notification import notify
 from geventnode.interfaces import IRequestObserver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from geventnode.http.client.agent import Agent
     from geventnode.http.incoming import IncomingMessage
 
@@ -117,4 +120,8 @@ def observe_requests(agent: Agent, observer: Any) -> None:
     :param observer: a :class:`RequestObserver`, or another :class:`~geventnode.interfaces.IRequestObserver`.
     """
     agent._observers = (*agent._observers, observer)
+    agent._observed_class = cast(
+        'Callable[[type[ClientRequest]], type[ClientRequest]]',
+        cache(partial(observed_class, observers=agent._observers)),
+    )
     agent._set_request_class()

@@ -239,6 +239,18 @@ def test_reserved_agents_are_observed(serve: Serve, noting: Noting, observed: An
         assert read(url, agent=reserved) == b'0 None 0'
 
 
+def test_class_of_requests_is_made_once(observed: Any) -> None:
+    """A program can reserve a connection for each user: a class takes kilobytes, and tens of microseconds."""
+    agent = observed()
+    classes = set()
+    for _ in range(2):
+        with agent.reserve('http://127.0.0.1:1/') as reserved:
+            request = http.request('http://127.0.0.1:1/', agent=reserved)
+            classes.add(type(request))
+            request.destroy()
+    assert len(classes) == 1
+
+
 def test_websockets_are_observed(serve: Serve, noting: Noting, observed: Any) -> None:
     agent = observed()
     server = serve(echoing)
