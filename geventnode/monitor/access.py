@@ -14,7 +14,7 @@ from geventnode.http import IncomingMessage
 from geventnode.http.same_origin import same_origin
 from geventnode.protocol import TrustedProxies
 
-__all__ = ['LOOPBACK', 'AccessPolicy', 'is_cross_site']
+__all__ = ['LOOPBACK', 'AccessPolicy', 'is_cross_site', 'is_local_host', 'is_loopback']
 
 #: The addresses of the local machine.
 LOOPBACK = '127.0.0.0/8', '::1'
@@ -45,15 +45,28 @@ class AccessPolicy:
             for name in _PROXY_FIELDS:
                 if name in request.headers:
                     return f'The monitor is not shown through proxies ({name})'
-            if not self._is_local(request.host):
+            if not is_local_host(request.host):
                 return f'The monitor is shown as localhost, not as {request.host!r}'
         return None
 
-    def _is_local(self, host: str | None) -> bool:
-        if host is None:
-            return True
-        name = host.partition(']')[0][1:] if host.startswith('[') else host.partition(':')[0]
-        return name.lower().removesuffix('.') == 'localhost' or self._clients.trusts(name)
+
+_loopback = TrustedProxies(LOOPBACK, 'clients')
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an IP address is one of the local machine."""
+    return _loopback.trusts(address)
+
+
+def is_local_host(host: str | None) -> bool:
+    """Return whether ``host`` names the local machine for every browser.
+
+    :param host: ``localhost`` or a loopback address, with or without a port; None, without Host, is no browser's.
+    """
+    if host is None:
+        return True
+    name = host.partition(']')[0][1:] if host.startswith('[') else host.partition(':')[0]
+    return name.lower().removesuffix('.') == 'localhost' or is_loopback(name)
 
 
 def is_cross_site(request: IncomingMessage) -> bool:

@@ -128,9 +128,64 @@ def test_ticks_end_when_the_client_disconnects(demo: DemoServer) -> None:
     assert demo.get_connections() == 0
 
 
+# -- foreign names ----------------------------------------------------------------------------------------------------
+
+
+def status_of(demo: DemoServer, host: str) -> int:
+    """Return the status of a batch for the pool, which looks as if it was from a page of the server itself."""
+    fields = f'Host: {host}', f'Origin: http://{host}', 'Sec-Fetch-Site: same-origin'
+    return posted(demo, '?requests=1', *fields)[0]
+
+
+@pytest.mark.usefixtures('quick')
+@pytest.mark.parametrize(
+    ('host', 'status'),
+    [
+        ('localhost:8000', 200),
+        ('LOCALHOST.', 200),
+        ('127.1.2.3:8000', 200),
+        ('[::1]:8000', 200),
+        ('evil.example:8000', 403),
+        ('localhost.evil.example', 403),
+        ('127.0.0.1.evil.example', 403),
+        ('192.0.2.1', 403),
+    ],
+)
+def test_local_server_has_no_foreign_names(demo: DemoServer, host: str, status: int) -> None:
+    """A page of another site can let its own name resolve to 127.0.0.1."""
+    assert status_of(demo, host) == status
+
+
+def test_response_names_the_foreign_host(demo: DemoServer) -> None:
+    with opened(demo, 'GET /request HTTP/1.1\r\nHost: evil.example\r\nConnection: close') as answer:
+        body = answer.read().partition(b'\r\n\r\n')[2]
+    assert body == b"The demo is shown as localhost, not as 'evil.example'; for other names, use --bind :PORT\n"
+
+
+def test_foreign_names_are_refused_while_the_server_stops(demo: DemoServer) -> None:
+    with opened(demo, 'GET /events HTTP/1.0') as ticks:
+        assert ticks.readline()
+        demo.close()
+        assert not demo._serves('evil.example')
+        assert demo._serves('localhost')
+
+
+@pytest.mark.usefixtures('quick')
+@pytest.mark.parametrize('host', ['0.0.0.0', None])
+def test_public_server_has_any_name(host: str | None, tmp_path: Path) -> None:
+    """Everything in it is public anyway; and the client of a Unix socket is a proxy."""
+    with create_server() as demo:
+        if host is None:
+            demo.listen(str(tmp_path / 'demo'))
+            assert demo._serves('demo.example')
+        else:
+            demo.listen(0, host)
+            assert status_of(demo, 'demo.example') == 200
+
+
 @pytest.mark.parametrize('path', ['/events', f'/progress?id={identifier(1)}'])
 def test_streams_end_when_the_server_stops(demo: DemoServer, path: str) -> None:
-    with opened(demo, f'GET {path} HTTP/1.1\r\nHost: a') as answer:
+    with opened(demo, f'GET {path} HTTP/1.1\r\nHost: localhost') as answer:
         while not answer.readline().startswith(b'data: '):
             pass
         demo.close()
@@ -151,7 +206,9 @@ def test_aborted_upload_has_failed(demo: DemoServer) -> None:
     with opened(demo, f'GET /progress?id={identifier(1)} HTTP/1.0') as reports:
         while not reports.readline().startswith(b'data: '):
             pass
-        with opened(demo, f'POST /upload?id={identifier(1)} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc'):
+        with opened(
+            demo, f'POST /upload?id={identifier(1)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc'
+        ):
             pass
         *_, last = (json.loads(line.removeprefix(b'data: ')) for line in reports if line.startswith(b'data: '))
     assert last['state'] == 'failed'
@@ -189,7 +246,7 @@ def test_queue_of_the_pool_is_reported(demo: DemoServer) -> None:
     with opened(demo, 'GET /events HTTP/1.0') as answer:
         states = pool_states(answer)
         assert next(states) == {'max_sockets': pool.DEFAULT_SOCKETS, 'active': 0, 'idle': 0, 'queued': 0}
-        with opened(demo, 'POST /pool?requests=9&max_sockets=3 HTTP/1.1\r\nHost: a\r\nContent-Length: 0'):
+        with opened(demo, 'POST /pool?requests=9&max_sockets=3 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0'):
             busy = {'max_sockets': 3, 'active': 3, 'idle': 0, 'queued': 6}
             assert busy in states
         assert {'max_sockets': 3, 'active': 0, 'idle': 0, 'queued': 0} in states
@@ -223,7 +280,7 @@ def test_other_sites_cannot_use_the_pool(demo: DemoServer, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'fields', [('Host: a:80', 'Origin: http://a'), ('Origin: null', 'Sec-Fetch-Site: same-origin')]
+    'fields', [('Host: localhost:80', 'Origin: http://localhost'), ('Origin: null', 'Sec-Fetch-Site: same-origin')]
 )
 def test_own_page_can_use_the_pool(demo: DemoServer, fields: tuple[str, ...]) -> None:
     assert posted(demo, '?requests=1', *fields)[0] == 200
@@ -231,7 +288,14 @@ def test_own_page_can_use_the_pool(demo: DemoServer, fields: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(
     ('target', 'status'),
-    [('//[', 404), ('//x/slow', 404), ('http://[v1.x]/slow?a', 200), ('HTTP://x?a', 200), ('/a//[', 404)],
+    [
+        ('//[', 404),
+        ('//x/slow', 404),
+        ('http://localhost./slow?a', 200),
+        ('HTTP://[::1]?a', 200),
+        ('http://[v1.x]/slow?a', 403),
+        ('/a//[', 404),
+    ],
 )
 def test_unusual_targets(demo: DemoServer, target: str, status: int) -> None:
     with opened(demo, f'GET {target} HTTP/1.0') as answer:
@@ -259,7 +323,7 @@ def test_full_queue_of_the_pool_is_a_503(demo: DemoServer) -> None:
 @pytest.mark.usefixtures('slow')
 def test_batch_ends_when_the_server_stops(demo: DemoServer) -> None:
     with opened(demo, 'GET /events HTTP/1.0') as ticks:
-        with opened(demo, 'POST /pool?requests=9 HTTP/1.1\r\nHost: a\r\nContent-Length: 0') as answer:
+        with opened(demo, 'POST /pool?requests=9 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0') as answer:
             assert any(state['queued'] == 5 for state in pool_states(ticks))
             demo.close()
             assert b' 502 ' in answer.readline()

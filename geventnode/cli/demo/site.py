@@ -4,7 +4,9 @@ Each stream waits on an event of its own, which is set when there is news, when 
 server stops. So a stream ends at once in both cases, and nothing polls.
 
 A page of another site can make a browser send requests to a local server. So the only request that causes others, the
-batch for the pool, is refused to such pages, and its size is bounded.
+batch for the pool, is refused to such pages, and its size is bounded. A foreign page can also let its own name resolve
+to 127.0.0.1 (DNS rebinding): to the browser it is a page of this server then. So a server that listens on a loopback
+address serves only local names.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from geventnode.cli.demo.pool import DEFAULT_SOCKETS, MAX_BATCH, MAX_SOCKETS, De
 from geventnode.cli.demo.uploads import IDLE_TIMEOUT, TooManyUploads, Upload, Uploads
 from geventnode.errors import QueueFull
 from geventnode.http import IncomingMessage, Server, ServerResponse
-from geventnode.monitor.access import is_cross_site
+from geventnode.monitor.access import is_cross_site, is_local_host, is_loopback
 from geventnode.monitor.page import Page
 
 __all__ = ['DemoServer', 'Query', 'Route', 'create_server']
@@ -62,6 +64,8 @@ class DemoServer(Server):
         #: The last state, and when it was read (monotonic).
         self._state: dict[str, Any] = {}
         self._state_read = 0.0
+        #: Whether the server listens on a loopback address, or did when it was closed.
+        self._local_only = False
 
     def _make_pool(self) -> DemoPool:
         return DemoPool(http.Agent(), http.get, self._on_pool_changed)
@@ -89,8 +93,19 @@ class DemoServer(Server):
 
     # -- handlers: each call runs in the greenlet of its request --------------------------------------------------
 
+    def _serves(self, host: str | None) -> bool:
+        """Return whether the server serves requests for ``host``."""
+        address = self.address()
+        if address is not None:
+            self._local_only = not isinstance(address, str) and is_loopback(address['address'])
+        return not self._local_only or is_local_host(host)
+
     def _handle(self, request: IncomingMessage, response: ServerResponse) -> None:
         response.set_header('X-Content-Type-Options', 'nosniff')
+        if not self._serves(request.host):
+            text = f'The demo is shown as localhost, not as {request.host!r}; for other names, use --bind :PORT'
+            _send_text(response, 403, text)
+            return
         path, _, query = _authority.sub('', request.url or '', count=1).partition('?')
         route = ROUTES.get(path or '/')
         if route is None:
