@@ -177,10 +177,11 @@ class ReloadingServer:
                 if key.fileobj is wakeup:
                     for received in wakeup.recv(4096):
                         self._on_signal(received)
-                elif key.data.said_ready():
-                    self._on_ready(key.data)
                 else:
-                    # its end: SIGCHLD follows, or was handled in this turn
+                    if key.data.said_ready():
+                        self._on_ready(key.data)
+                    # the byte has been read, here or before a signal of this turn, or the process has ended: SIGCHLD
+                    # reports that, and nothing else is ever sent
                     self._unregister(key.data)
         self._close_listener()
         signal.set_wakeup_fd(-1)
