@@ -82,10 +82,13 @@ def test_reading_from_a_refused_connection_raises() -> None:
 
 
 def test_a_name_without_address() -> None:
+    """The text has the resolver's reason."""
     socket = net.connect(80, 'unknown.invalid')
     with pytest.raises(NameNotResolved) as caught:
         socket.wait_connected()
     assert (caught.value.code, caught.value.phase) == ('ENOTFOUND', 'resolve')
+    assert str(caught.value.__cause__) in str(caught.value)
+    assert isinstance(caught.value.__cause__, stdlib.gaierror)
 
 
 @pytest.mark.parametrize('host', ['a\0b', 'x' * 300, '..'])
