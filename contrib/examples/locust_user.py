@@ -11,7 +11,8 @@ import json as json_library
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.cookiejar import CookieJar
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from math import inf
 from time import perf_counter, time
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -23,7 +24,7 @@ from locust.exception import CatchResponseError, LocustError, ResponseError
 from geventnode import http, https
 from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
 
-__all__ = ['AgentSession', 'AgentUser', 'Response']
+__all__ = ['AgentSession', 'AgentUser', 'Cookies', 'Response']
 
 #: The statuses of redirects (RFC 9110, section 15.4).
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -33,6 +34,9 @@ _BODY_FIELDS = frozenset(('content-length', 'content-type', 'content-encoding', 
 
 #: The fields that only their origin must learn.
 _CREDENTIALS = frozenset(('authorization', 'cookie'))
+
+#: The most fields that :class:`Cookies` keeps.
+_MAX_FIELDS = 1000
 
 
 class TooManyRedirects(LocustError):
@@ -113,7 +117,7 @@ class AgentSession:
         #: The fields of all requests; it can be changed.
         self.headers: dict[str, str] = dict(headers or {})
         #: The cookies, which can be read and changed.
-        self.cookiejar = CookieJar()
+        self.cookiejar = Cookies()
         #: The name of requests that have no name; None for their path.
         self.request_name: str | None = None
         self.max_redirects = max_redirects
@@ -298,20 +302,83 @@ class AgentSession:
         """Return a response with its body, which is buffered. Blocks until it is complete."""
         secure = url[:6].lower() == 'https:'
         agent = self._agents['https' if secure else 'http']
-        cookies: Any = None
-        if len(self.cookiejar):
-            cookies = Request(url, headers=dict(fields), method=method)
-            self.cookiejar.add_cookie_header(cookies)
-            if (value := cookies.get_header('Cookie')) is not None:
-                fields = {**fields, 'Cookie': value}
+        cookies = self.cookiejar.field_for(url)
+        if cookies is not None and not any(name.lower() == 'cookie' for name in fields):
+            fields = {**fields, 'Cookie': cookies}
         make: Callable[..., http.ClientRequest] = https.get if secure else http.get
         if method != 'GET' or body is not None:
             options = {**options, 'method': method, 'body': body}
         message = make(url, agent=agent, headers=fields, **options).get_response()
         if 'set-cookie' in message.headers:
             received: Any = _Received(message)
-            self.cookiejar.extract_cookies(received, cookies or Request(url))
+            self.cookiejar.extract_cookies(received, Request(url))
         return message
+
+
+class Cookies(CookieJar):
+    """A ``CookieJar`` that keeps the Cookie fields of requests.
+
+    ``http.cookiejar`` applies its policy to each cookie for each request, which takes nearly as long as the request. So
+    the field is kept for its origin, and also for its path if any cookie is limited to a path. It is computed again if
+    a cookie or the policy has changed, or a cookie has expired. Fields of another policy than ``DefaultCookiePolicy``
+    are not kept.
+    """
+
+    def __init__(self, policy: Any = None) -> None:
+        super().__init__(policy)
+        self._fields: dict[str, str | None] = {}
+        # The state that the fields were computed from: the attributes of the cookies and of the policy.
+        self._seen: list[tuple[Cookie, dict[str, Any]]] = []
+        self._seen_policy: dict[str, Any] = {}
+        self._by_path = False
+        self._expires = 0.0
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Add a cookie, or replace one."""
+        self._expires = 0.0
+        super().set_cookie(cookie)
+
+    def clear(self, domain: str | None = None, path: str | None = None, name: str | None = None) -> None:
+        """Remove cookies: all of them, or those of a domain, a path or a name."""
+        self._expires = 0.0
+        super().clear(domain, path, name)
+
+    def field_for(self, url: str) -> str | None:
+        """Return the Cookie field of a request.
+
+        :param url: the whole URL, with its scheme.
+        """
+        if not self._is_current():
+            self._forget_fields()
+        if not self._seen:
+            return None
+        # to the slash after the host, or to the query
+        key = url.partition('?')[0] if self._by_path else url[: url.find('/', 8) + 1] or url
+        if key not in self._fields:
+            if len(self._fields) >= _MAX_FIELDS:
+                self._fields.clear()
+            request: Any = Request(url)
+            self.add_cookie_header(request)
+            self._fields[key] = request.get_header('Cookie')
+            # it has the time of the last use, too
+            self._seen_policy = dict(vars(self._policy))
+        return self._fields[key]
+
+    def _is_current(self) -> bool:
+        """Return whether nothing has changed since the fields were computed."""
+        return (
+            time() < self._expires
+            and vars(self._policy) == self._seen_policy
+            and type(self._policy) is DefaultCookiePolicy
+            and all(vars(cookie) == seen for cookie, seen in self._seen)
+        )
+
+    def _forget_fields(self) -> None:
+        self._fields.clear()
+        self._seen = [(cookie, dict(vars(cookie))) for cookie in self]
+        self._by_path = any(cookie.path != '/' for cookie, _ in self._seen)
+        ends = [cookie.expires for cookie, _ in self._seen if cookie.expires is not None]
+        self._expires = min(ends, default=inf)
 
 
 class _Received:

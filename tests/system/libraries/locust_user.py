@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from itertools import product
+from time import time
 from typing import Any
+from urllib.request import Request
 
 import locust  # patches the standard library
 from locust.env import Environment
 
-from contrib.examples.locust_user import AgentUser
+from contrib.examples.locust_user import AgentUser, Cookies
 from geventnode.errors import InvalidInput
 
 URL = sys.argv[1]
@@ -75,6 +79,98 @@ def note(request_type: str, name: str, response_time: float, response_length: in
     events.append([request_type, name, response_length, None if exception is None else str(exception)])
 
 
+class Counting(Cookies):
+    """Count the computed fields."""
+
+    computed = 0
+
+    def add_cookie_header(self, request: Any) -> None:
+        self.computed += 1
+        super().add_cookie_header(request)
+
+
+def cookie(name: str, domain: str = 'a.example', path: str = '/', **changes: Any) -> Cookie:
+    fields = {
+        'port': None,
+        'port_specified': False,
+        'secure': False,
+        'expires': None,
+        'discard': True,
+        'comment': None,
+        'comment_url': None,
+        'rest': {},
+        **changes,
+    }
+    return Cookie(0, name, name.upper(), domain=domain, domain_specified=domain[0] == '.', domain_initial_dot=True,
+                  path=path, path_specified=True, **fields)  # fmt: skip
+
+
+def check_cookies() -> None:
+    """The kept fields are those of ``http.cookiejar``, after each change of a cookie or of the policy."""
+    jar = Counting()
+    urls = [
+        f'{scheme}://{host}{path}'
+        for scheme, host, path in product(
+            ('http', 'https'),
+            ('a.example', 'b.a.example', 'b.example', 'a.example:81', 'localhost'),
+            ('', '?/a', '/', '/a', '/a?x=/b', '/a/b', '/ab'),
+        )
+    ]
+
+    def check() -> None:
+        for url in urls * 2:
+            request: Any = Request(url)
+            CookieJar.add_cookie_header(jar, request)
+            assert jar.field_for(url) == request.get_header('Cookie'), url
+
+    check()
+    assert jar.computed == 0
+    one = cookie('one')
+    later = cookie('later', expires=int(time()) + 1000)
+    changes = [
+        lambda: jar.set_cookie(one),
+        lambda: jar.set_cookie(cookie('two', domain='.a.example')),
+        lambda: jar.set_cookie(cookie('three', domain='localhost.local')),
+        lambda: jar.set_cookie(cookie('four', secure=True)),
+        lambda: jar.set_cookie(cookie('five', port='81', port_specified=True)),
+        lambda: jar.set_cookie(later),
+        lambda: setattr(one, 'value', 'changed'),
+        lambda: setattr(later, 'expires', 1),
+        lambda: jar._policy.set_blocked_domains(['b.a.example']),
+        lambda: jar.set_policy(DefaultCookiePolicy(allowed_domains=['a.example'])),
+        lambda: jar.set_policy(DefaultCookiePolicy()),
+        lambda: jar.set_cookie(cookie('six', path='/a')),
+        lambda: jar.set_cookie(cookie('seven', path='/a/')),
+        lambda: jar.clear('a.example', '/', 'one'),
+        lambda: setattr(jar, '_policy', Silent()),
+        lambda: jar.clear(),
+    ]
+    for change in changes:
+        change()
+        check()
+    # not for each request
+    jar.set_policy(DefaultCookiePolicy())
+    jar.set_cookie(one)
+    before = jar.computed
+    assert {jar.field_for(f'http://a.example/{number}?{number}') for number in range(100)} == {'one=changed'}
+    assert jar.computed == before + 1
+    jar.set_cookie(cookie('seven', path='/7'))
+    assert jar.field_for('http://a.example/7/') == 'seven=SEVEN; one=changed'
+    assert {jar.field_for(f'http://a.example/8?{number}') for number in range(100)} == {'one=changed'}
+    assert jar.computed == before + 3
+    for number in range(2000):
+        jar.field_for(f'http://a.example/{number}')
+    assert len(jar._fields) <= 1000
+
+
+class Silent(DefaultCookiePolicy):
+    """Return no cookie to one host."""
+
+    def return_ok(self, cookie: Any, request: Any) -> Any:
+        return 'b' not in request.host and super().return_ok(cookie, request)
+
+
+check_cookies()
 Visitor.context = lambda self: {'of': 'the user'}  # type: ignore[method-assign]
 environment = Environment(user_classes=[Visitor])
 environment.create_local_runner()
