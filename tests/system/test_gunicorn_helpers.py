@@ -1,6 +1,10 @@
 """gunicorn's dirty workers and its control socket, with this worker, alone and with preloading.
 
 The dirty workers are processes of gunicorn's for actions that block: web workers call them through a Unix socket.
+
+On Python 3.12 and later, a dirty worker that was called does not end at SIGTERM, with web workers of any class
+(gunicorn 27.0.1): its ``asyncio.Server`` waits for the connection of the dirty arbiter, which keeps it open. The
+arbiter kills it after ``dirty_graceful_timeout``.
 """
 
 from __future__ import annotations
@@ -76,6 +80,14 @@ class Site:
         return json.loads(ran.stdout)
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended; the system has not always noticed it (proc(5))."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2][0] == 'Z'
+    except FileNotFoundError:
+        return True
+
+
 @contextlib.contextmanager
 def short_directory() -> Iterator[Path]:
     """Make a directory with a short name.
@@ -97,7 +109,7 @@ def site(directory: Path, preload: bool, settings: str = '', **options: Any) -> 
     """Run gunicorn with two dirty workers, and wait until they listen."""
     (directory / 'version').write_text('1')
     configuration = (
-        f'preload_app = {preload}\ndirty_apps = ["heavy:Heavy"]\ndirty_workers = 2\ndirty_graceful_timeout = 5\n'
+        f'preload_app = {preload}\ndirty_apps = ["heavy:Heavy"]\ndirty_workers = 2\ndirty_graceful_timeout = 1\n'
         f'control_socket_disable = False\ncontrol_socket = {str(directory / "control")!r}\n{settings}'
     )
     with contextlib.closing(Gate()) as gate:
@@ -176,10 +188,10 @@ def test_a_dirty_worker_that_was_killed(directory: Path, preload: bool) -> None:
         pids = {made.call('/identify')[0] for _ in range(2)}
         assert pid not in pids
         made.gunicorn.signal(signal.SIGTERM)
+        # the end of all processes that hold its output
         made.gunicorn.finish()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    # the dirty arbiter does not wait for the workers that it kills
+    assert all(has_ended(pid) for pid in pids)
     assert not [path for path in directory.rglob('*') if path.is_socket()]
 
 
@@ -190,6 +202,11 @@ def test_a_dirty_worker_that_was_killed(directory: Path, preload: bool) -> None:
 def test_every_command(directory: Path, preload: bool) -> None:
     """``gunicornc`` shows and changes web workers and dirty workers, reloads, and stops."""
     with site(directory, preload) as made:
+        # before the calls: see above
+        made.control('dirty add 1')
+        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
+        made.control('dirty remove 1')
+        made.gunicorn.wait_for('Dirty worker exited')
         pid = made.call('/pid')
         shown = made.run_gunicornc('show all')
         assert [each['pid'] for each in shown['web_workers']] == [pid]
@@ -200,10 +217,6 @@ def test_every_command(directory: Path, preload: bool) -> None:
         assert made.control('show config')['worker_class']
         assert made.control('show stats')['workers_current'] == 1
         assert made.control('show listeners')['count'] == 1
-        made.control('dirty add 1')
-        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
-        made.control('dirty remove 1')
-        made.gunicorn.wait_for('Dirty worker exited')
         made.control('worker add 1')
         second = int(made.gunicorn.wait_for_each(BOOTED, CONTROLLED)[0][1])
         made.control('worker remove 1')

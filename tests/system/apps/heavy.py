@@ -9,7 +9,8 @@ import os
 import threading
 from pathlib import Path
 
-from gunicorn.dirty import DirtyApp, stash
+from gunicorn.dirty import DirtyApp
+from gunicorn.dirty.stash import StashClient, get_stash_socket_path
 from telling import wait
 
 __all__ = ['Heavy']
@@ -43,5 +44,10 @@ class Heavy(DirtyApp):
         raise ValueError('on purpose')
 
     def recall(self):
-        """Return a value of a shared table."""
-        return stash.get('table', 'key')
+        """Return a value of a shared table.
+
+        ``stash.get()`` would keep the connection, for which the arbiter of the dirty workers waits on Python 3.12 and
+        later before it stops them (gunicorn 27.0.1).
+        """
+        with StashClient(get_stash_socket_path()) as tables:
+            return tables.get('table', 'key')
