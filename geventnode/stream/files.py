@@ -39,6 +39,16 @@ class _Raw(io.RawIOBase):
             self.error = error
             return None
 
+    def readall(self) -> Any:
+        # the loop of io.RawIOBase takes twice the memory
+        try:
+            return self.stream.read()
+        except BaseException as error:
+            if self.detached:
+                raise
+            self.error = error
+            return None
+
 
 class File(io.BufferedReader):
     """A buffered binary file over a stream: the result of ``makefile()``."""

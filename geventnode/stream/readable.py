@@ -118,9 +118,10 @@ class ReadableBase(EventEmitter):
             chunk = self._take(size)
             if not chunk or len(chunk) == size:
                 return chunk
-            # Pieces in a list and their sum would take twice the memory.
-            joined: Any = io.BytesIO(chunk) if self._decoder is None else io.StringIO(chunk, newline='')
-            joined.seek(0, io.SEEK_END)
+            # Pieces in a list and their sum would take twice the memory. Text does, and four times as much if the
+            # StringIO begins with a value: it then has four bytes for each character.
+            joined: Any = io.BytesIO() if self._decoder is None else io.StringIO()
+            joined.write(chunk)
             missing = size - len(chunk)
             try:
                 while missing and (chunk := self._take(missing)):
