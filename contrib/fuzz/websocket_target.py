@@ -19,7 +19,7 @@ from contrib.fuzz.sample import Sample
 from contrib.fuzz.target import Target
 from geventnode.errors import WebSocketClosed
 from geventnode.websocket.deflate import Deflate, accept_offer
-from geventnode.websocket.frames import UNLIMITED, CloseFrame, FrameReader, PingFrame, PongFrame
+from geventnode.websocket.frames import UNLIMITED, CloseFrame, FragmentFrame, FrameReader, PingFrame, PongFrame
 from tests.websocket.frames import frame
 
 __all__ = ['WebSocketTarget']
@@ -150,7 +150,8 @@ class WebSocketTarget(Target):
             decoder.feed(piece)
             try:
                 while (each := decoder.next()) is not None:
-                    found.append(each)
+                    if not isinstance(each, FragmentFrame):
+                        found.append(each)
                     if isinstance(each, CloseFrame):
                         return found, MAX_HEADER
             except WebSocketClosed as error:

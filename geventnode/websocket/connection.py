@@ -46,6 +46,7 @@ from geventnode.websocket.deflate import Deflate, DeflateOptions, MessageDeflate
 from geventnode.websocket.frames import (
     UNLIMITED,
     CloseFrame,
+    FragmentFrame,
     FrameReader,
     PingFrame,
     PongFrame,
@@ -61,7 +62,7 @@ MAX_WAITING, MAX_WAITING_SIZE = 64, 65536
 #: Running listeners for pings and pongs before the socket pauses.
 MAX_EMITTING = 64
 
-#: Seconds for the messages of one connection before others have their turn; the messages between two looks at the time,
+#: Seconds for the messages of one connection before others have their turn; the frames between two looks at the time,
 #: and the bytes of a message after which there is another look.
 TURN_TIME, TURN_CHECK, TURN_CHECK_SIZE = 0.001, 16, 16384
 
@@ -551,7 +552,7 @@ class WebSocket(EventEmitter):
                     self._on_pong(received.payload)
                     if self._emitting >= MAX_EMITTING:
                         break
-                else:
+                elif not isinstance(received, FragmentFrame):
                     self._on_close_frame(received)
                     return
                 done += 1

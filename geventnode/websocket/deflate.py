@@ -44,6 +44,9 @@ FINAL_BLOCK = b'\x01\x00\x00\xff\xff'
 #: The base-2 logarithm of the largest window, which each side has unless they agree on a smaller one.
 MAX_BITS = 15
 
+#: The most characters of ``Sec-WebSocket-Extensions``, which takes longer to parse than other fields.
+MAX_FIELD = 1024
+
 #: How often compressed data can end and begin anew within a frame; ordinary messages never do.
 MAX_RESTARTS = 16
 
@@ -61,7 +64,7 @@ _PARAMETERS = {
 
 
 class MalformedExtensions(ValueError):
-    """``Sec-WebSocket-Extensions`` is malformed (RFC 6455, section 9.1)."""
+    """``Sec-WebSocket-Extensions`` is malformed (RFC 6455, section 9.1), or too long."""
 
 
 class DeflateOptions(TypedDict, total=False):
@@ -296,6 +299,8 @@ def _parse(field: str) -> Iterator[tuple[str, dict[str, str | None] | None]]:
 
     The parameters are None if one is given twice. Empty elements are ignored (RFC 9110, section 5.6.1.2).
     """
+    if len(field) > MAX_FIELD:
+        raise MalformedExtensions(f'Sec-WebSocket-Extensions is longer than {MAX_FIELD} characters')
     position = 0
     while position < len(field):
         if field[position] in ' \t,':

@@ -21,7 +21,16 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, Pa
 from geventnode.errors import MessageTooBig, TooManyFragments, WebSocketClosed, WebSocketProtocolError
 from geventnode.websocket.deflate import MessageDeflate
 
-__all__ = ['UNLIMITED', 'CloseFrame', 'FrameReader', 'PingFrame', 'PongFrame', 'encode_close', 'encode_frame']
+__all__ = [
+    'UNLIMITED',
+    'CloseFrame',
+    'FragmentFrame',
+    'FrameReader',
+    'PingFrame',
+    'PongFrame',
+    'encode_close',
+    'encode_frame',
+]
 
 #: A size that no frame has (RFC 6455, section 5.2).
 UNLIMITED = 2**63
@@ -62,7 +71,13 @@ class CloseFrame(NamedTuple):
     reason: str
 
 
-Received = str | bytes | PingFrame | PongFrame | CloseFrame
+class FragmentFrame(NamedTuple):
+    """A frame of a message that further frames complete."""
+
+
+Received = str | bytes | PingFrame | PongFrame | CloseFrame | FragmentFrame
+
+_FRAGMENT = FragmentFrame()
 
 
 def _mask(payload: bytes, key: bytes) -> bytes:
@@ -160,10 +175,12 @@ class FrameReader:
         self._position = 0
 
     def next(self) -> Received | None:
-        """Return the next message or control frame.
+        """Return the next message or control frame, or note a fragment.
 
-        It is None until more bytes have arrived. Raises ``WebSocketProtocolError``, ``MessageTooBig`` and
-        ``TooManyFragments``; the reader cannot be used after that, nor after a close frame.
+        It is None until more bytes have arrived. A fragment has no data: its message follows.
+
+        Raises ``WebSocketProtocolError``, ``MessageTooBig`` and ``TooManyFragments``. The reader cannot be used after
+        these, nor after a close frame.
         """
         while True:
             data, position = self._data, self._position
@@ -298,7 +315,7 @@ class FrameReader:
     def _decode(self, piece: bytes) -> Received | None:
         """Decode a piece of a frame.
 
-        Return the message or control frame that it completes.
+        Return the message or frame that it completes.
         """
         received: Received | None = None
         for frame in self._frames(piece):
@@ -314,6 +331,8 @@ class FrameReader:
         if not self._left:
             if self._is_data:
                 self._in_message = not self._final
+                if self._in_message:
+                    received = _FRAGMENT
             if not self._in_message:
                 self._protocol = None
         return received

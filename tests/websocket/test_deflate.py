@@ -12,13 +12,14 @@ import pytest
 pytest.importorskip('wsproto', reason='wsproto is not installed; it is in the extra "test"')
 
 from geventnode.websocket.deflate import (
+    NAME,
     Deflate,
     MalformedExtensions,
     accept_offer,
     accept_response,
     make_offer,
 )
-from geventnode.websocket.frames import FrameReader, PingFrame
+from geventnode.websocket.frames import FragmentFrame, FrameReader, PingFrame
 from tests.websocket.frames import MASK, frame
 
 
@@ -85,6 +86,13 @@ def test_offers(offer: str, options: dict[str, Any], response: str | None) -> No
 def test_malformed_fields_raise(field: str) -> None:
     with pytest.raises(MalformedExtensions):
         accept_offer(field, Deflate({}))
+
+
+def test_a_long_field_raises() -> None:
+    """Parsing thousands of elements would take longer than the rest of a handshake."""
+    assert agreed('a,' * 500 + NAME) is not None
+    with pytest.raises(MalformedExtensions, match='longer than 1024 characters'):
+        accept_offer('a,' * 600 + NAME, Deflate({}))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,8 @@ def test_every_agreement_carries_messages(bits: int, client_resets: bool, server
             ping = frame(b'between', 9, mask=mask)
             decoder = FrameReader(is_client, len(message), 4, receiver)
             decoder.feed(ping.join(frames))
-            assert [decoder.next() for _ in range(5)] == [PingFrame(b'between')] * 3 + [message, None]
+            between = [FragmentFrame(), PingFrame(b'between')]
+            assert [decoder.next() for _ in range(8)] == [*between * 3, message, None]
 
 
 @pytest.mark.parametrize(

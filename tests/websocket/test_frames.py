@@ -26,6 +26,7 @@ from geventnode.websocket.deflate import Deflate, accept_offer  # noqa: E402
 from geventnode.websocket.frames import (  # noqa: E402
     UNLIMITED,
     CloseFrame,
+    FragmentFrame,
     FrameReader,
     PingFrame,
     PongFrame,
@@ -45,13 +46,14 @@ def reader(client: bool = False, **options: Any) -> FrameReader:
 
 
 def received(decoder: FrameReader, pieces: list[bytes]) -> list[Any]:
-    """Return all that ``decoder`` returns for ``pieces``, and the class and code of its error."""
+    """Return the messages and control frames in ``pieces``, and the class and code of the error."""
     found: list[Any] = []
     try:
         for piece in pieces:
             decoder.feed(piece)
             while (each := decoder.next()) is not None:
-                found.append(each)
+                if not isinstance(each, FragmentFrame):
+                    found.append(each)
                 if isinstance(each, CloseFrame):
                     return found
     except WebSocketClosed as error:
@@ -239,6 +241,18 @@ def test_the_size_of_text_is_counted_in_bytes() -> None:
     assert received(reader(max_size=8), [frame('€€€'.encode(), TEXT)]) == [(MessageTooBig, 1009)]
     fragments = frame('€€'.encode(), TEXT, fin=False) + frame('€'.encode(), CONTINUATION)
     assert received(reader(max_size=8), [fragments]) == [(MessageTooBig, 1009)]
+
+
+def test_each_fragment_is_returned() -> None:
+    """So that a long series of them can be interrupted."""
+    decoder = reader()
+    decoder.feed(
+        frame(b'a', TEXT, fin=False)
+        + frame(b'b', CONTINUATION, fin=False)
+        + frame(b'', PING)
+        + frame(b'', CONTINUATION)
+    )
+    assert [decoder.next() for _ in range(5)] == [FragmentFrame(), FragmentFrame(), PingFrame(b''), 'ab', None]
 
 
 def test_the_number_of_fragments_is_limited() -> None:

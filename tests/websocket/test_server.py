@@ -28,7 +28,7 @@ from tests.servers import Client, Log, Serve, Site, get, repeating
 from tests.sockets import until
 from tests.websocket.frames import HANDSHAKE, TOKEN, close_frame, frame, read_frame
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 def site_for(serve: Serve, handler: Any, **options: Any) -> Site:
@@ -678,10 +678,10 @@ def test_a_flood_delays_no_other_connection(serve: Serve) -> None:
     finish(other)
 
 
-def test_large_messages_take_turns_with_other_connections(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bytes can become megabytes, so the time is checked after each of them."""
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Return a log of the turns that a connection leaves to others; each of its turns is as short as possible."""
     log = Log()
-    monkeypatch.setattr('geventnode.websocket.connection.TURN_TIME', -1.0)
     wait_for_turn = websocket.WebSocket._wait_for_turn
 
     def note(ws: websocket.WebSocket) -> None:
@@ -689,17 +689,32 @@ def test_large_messages_take_turns_with_other_connections(serve: Serve, monkeypa
         wait_for_turn(ws)
 
     monkeypatch.setattr(websocket.WebSocket, '_wait_for_turn', note)
+    monkeypatch.setattr('geventnode.websocket.connection.TURN_TIME', -1.0)
+    return log
+
+
+def test_large_messages_take_turns_with_other_connections(serve: Serve, turns: Log) -> None:
+    """A few bytes can become megabytes, so the time is checked after each of them."""
 
     def handler(ws: Any) -> None:
         for message in ws:
-            log.append(len(message))
+            turns.append(len(message))
 
     packer = zlib.compressobj(9, zlib.DEFLATED, -12)
     client = opened(site_for(serve, handler, compression=True), 'Sec-WebSocket-Extensions: permessage-deflate')
     payload = (packer.compress(bytes(100_000)) + packer.flush(zlib.Z_FULL_FLUSH))[:-4]
     client.send(frame(payload, BINARY, rsv=0x40) * 10)
-    log.wait_for_length(15)
-    assert log == [100_000, 100_000, 'turn'] * 5
+    turns.wait_for_length(15)
+    assert turns == [100_000, 100_000, 'turn'] * 5
+    finish(client)
+
+
+def test_fragments_take_turns_with_other_connections(serve: Serve, turns: Log) -> None:
+    """Thousands of them are a single message."""
+    client = opened(site_for(serve, lambda ws: turns.append(ws.receive())))
+    client.send(frame(b'x', TEXT, fin=False) + frame(b'', CONTINUATION, fin=False) * 98 + frame(b'y', CONTINUATION))
+    turns.wait_for('xy')
+    assert turns == ['turn', 'turn', 'turn', 'xy']
     finish(client)
 
 
