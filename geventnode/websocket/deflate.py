@@ -160,8 +160,9 @@ class MessageDeflate(Extension):
             self._peer_bits, self._peer_resets = agreed.client_bits, agreed.client_resets
         self._compressor: Any = None
         self._decompressor: Any = None
-        #: Whether the present message is compressed, and whether the present frame is a part of it.
-        self._message_compressed = self._frame_compressed = False
+        #: Whether the present message is compressed, whether the present frame is a part of it, and whether the message
+        #: has its first frame.
+        self._message_compressed = self._frame_compressed = self._begun = False
         #: Whether the bytes of the present message so far end with a final block.
         self._final_block = False
         #: The bytes of the present message so far, and the most that it can have.
@@ -186,7 +187,7 @@ class MessageDeflate(Extension):
         """Begin to receive a message of at most ``limit`` bytes."""
         self.size = 0
         self._limit = limit
-        self._message_compressed = self._final_block = False
+        self._message_compressed = self._begun = self._final_block = False
 
     # -- called by wsproto --------------------------------------------------------------------------------------------
 
@@ -210,7 +211,9 @@ class MessageDeflate(Extension):
                 self.problem = 'the bit for compression in a frame that does not begin a message'
                 return CloseReason.PROTOCOL_ERROR
         else:
-            self._message_compressed = rsv.rsv1
+            # wsproto finds a message within another one after this: its data is not decompressed
+            self._message_compressed = rsv.rsv1 and not self._begun
+            self._begun = True
         self._frame_compressed = self._message_compressed and not opcode.iscontrol()
         return RsvBits(True, False, False)
 

@@ -329,6 +329,13 @@ def test_a_continuation_of_nothing_is_not_decompressed() -> None:
         assert received(reader(deflate=deflate()), pieces_of(data, cut)) == ['x', (WebSocketProtocolError, 1002)]
 
 
+def test_a_message_within_a_message_is_not_decompressed() -> None:
+    """Its data has no influence on the code."""
+    data = frame(b'x', BINARY, fin=False) + frame(b'\xff\xff\xff', BINARY, rsv=RSV1)
+    for cut in range(1, len(data)):
+        assert received(reader(deflate=deflate()), pieces_of(data, cut)) == [(WebSocketProtocolError, 1002)]
+
+
 def test_malformed_compressed_data_is_refused() -> None:
     assert received(reader(deflate=deflate()), [frame(b'\xff\xff\xff', BINARY, rsv=RSV1)]) == [
         (WebSocketProtocolError, 1007)
