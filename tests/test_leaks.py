@@ -105,7 +105,10 @@ def test_descriptor_with_a_reused_number_is_a_leak() -> None:
 
 
 INNER = """
-    import gevent, os, pytest, time
+    import gevent, os, pytest
+    from tests import hangs
+
+    hangs.GRACE = 1
 
     def test_leaks():
         gevent.spawn(gevent.event.Event().wait)
@@ -120,6 +123,15 @@ INNER = """
     @pytest.mark.hangs_after(0.01)
     def test_hangs():
         gevent.sleep(1000)
+
+    @pytest.mark.hangs_after(0.01)
+    def test_blocks_the_loop():
+        output, other = os.pipe()
+        try:
+            os.read(output, 1)
+        finally:
+            os.close(output)
+            os.close(other)
 
     def test_waits_for_nothing():
         with pytest.raises(gevent.exceptions.LoopExit):
@@ -168,10 +180,13 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
         'test_inner.py',
         '-q',
     )
-    ran.assert_outcomes(passed=8, failed=3, errors=2, xfailed=1)
+    ran.assert_outcomes(passed=8, failed=4, errors=2, xfailed=1)
     ran.stdout.fnmatch_lines_random(
         [
             'the test leaked:',
+            '> *gevent.sleep(1000)',
+            'E*the test hung: after 0.01 seconds*',
+            '> *os.read(output, 1)',
             'E*the test hung: after 0.01 seconds*',
             '*was called 0 time(s) instead of 1*',
             'E*switched 1 time(s), to *Hub*',

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, PYTHONPATH
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, start
 
 __all__ = ['OLDEST', 'Gunicorn', 'RawClient', 'folder_of']
 
@@ -151,9 +151,6 @@ class Gunicorn:
         self.port = self._listening.getsockname()[1]
         paths = [] if version is None else [folder_of(version)]
         command = [
-            sys.executable,
-            '-m',
-            'gunicorn',
             '-c',
             str(directory / 'gunicorn.conf.py'),
             '-k',
@@ -165,20 +162,18 @@ class Gunicorn:
             *map(str, arguments),
             target,
         ]
-        self.process = subprocess.Popen(
+        self.process = start(
+            'gunicorn',
             command,
             cwd=cwd,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[self._listening.fileno()],
             env={
-                **os.environ,
                 'HOME': str(directory),
                 'PYTHONPATH': ':'.join([*paths, PYTHONPATH, str(APPS)]),
                 **(env or {}),
             },
+            forks=version is None and worker.startswith('geventnode.'),
         )
         self._listening.close()
 

@@ -13,11 +13,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.system.forkserver import PROGRAMS, Forked, ForkServer
 
 __all__ = [
     'APPS',
@@ -26,10 +28,13 @@ __all__ = [
     'PYTHONPATH',
     'ROOT',
     'Served',
+    'fork_servers',
     'haproxy_with',
     'nginx_with',
     'peak_memory',
     'run',
+    'run_program',
+    'start',
     'tool',
 ]
 
@@ -61,6 +66,70 @@ def run(name: str, *arguments: Any, **options: Any) -> str:
     )
     assert ran.returncode == 0, f'{name} {arguments}: status {ran.returncode}\n{ran.stdout}\n{ran.stderr}'
     return ran.stdout
+
+
+#: The running fork servers, by the program that they start.
+_fork_servers: dict[str, ForkServer] = {}
+
+
+@contextlib.contextmanager
+def fork_servers() -> Iterator[None]:
+    """Let :func:`start` fork programs from processes that have loaded their modules."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(_fork_servers.clear)
+        for program in PROGRAMS:
+            _fork_servers[program] = stack.enter_context(contextlib.closing(ForkServer(program, PYTHONPATH)))
+        yield
+
+
+def start(
+    program: str,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stderr: int,
+    pass_fds: Sequence[int] = (),
+    start_new_session: bool = False,
+    forks: bool = True,
+) -> subprocess.Popen[str] | Forked:
+    """Start a program with a pipe for its output: as a fork if there is a fork server, else in a new interpreter.
+
+    A fork has the settings of the interpreter and of gevent that the fork server was started with.
+
+    :param program: one of the fork servers' ``PROGRAMS``.
+    :param forks: False if the program loads other modules first than these.
+    """
+    options: dict[str, Any] = {'cwd': cwd, 'stderr': stderr, 'pass_fds': pass_fds}
+    options['start_new_session'] = start_new_session
+    environment = {**os.environ, 'PYTHONPATH': PYTHONPATH, **env}
+    server = _fork_servers.get(program)
+    if forks and server is not None and _settings(environment) == _settings(os.environ):
+        return server.start(arguments, env=environment, **options)
+    module, _ = PROGRAMS[program]
+    return subprocess.Popen(
+        [sys.executable, '-m', module, *arguments],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment,
+        **options,
+    )
+
+
+def run_program(
+    program: str, arguments: Sequence[str], cwd: Path = APPS, env: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
+    """Start a program as :func:`start` does, and wait for its end; return its status, its output and its errors."""
+    with tempfile.TemporaryFile('w+') as errors:
+        process = start(program, arguments, cwd=cwd, env=env or {}, stderr=errors.fileno())
+        output, _ = process.communicate(timeout=PATIENCE)
+        errors.seek(0)
+        return process.wait(), output, errors.read()
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if re.match(r'PYTHON(?!PATH$)|GEVENT_', name)}
 
 
 def peak_memory(pid: int) -> int:
@@ -138,7 +207,7 @@ class Served:
 
     :param arguments: the arguments after ``serve``; without ``--bind``, the kernel chooses a port.
     :param errors: a regular expression for all of standard error.
-    :param options: for :class:`subprocess.Popen`.
+    :param options: for :func:`start`.
     """
 
     def __init__(
@@ -158,17 +227,12 @@ class Served:
         self._status = status
         self._expected = errors
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - closed by finish()
-        self.process = subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', *command],
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            **{
-                'cwd': APPS,
-                'stderr': self._errors,
-                **options,
-                'env': {**os.environ, 'PYTHONPATH': PYTHONPATH, **options.get('env', {})},
-            },
+        self.process = start(
+            'geventnode serve',
+            command,
+            **{'cwd': APPS, 'stderr': self._errors.fileno(), 'env': {}, **options},
+            # such a parent does not patch the standard library
+            forks='--reload-on-hup' not in command,
         )
         #: The first line that the server printed.
         self.greeting = self.next_line()

@@ -48,9 +48,6 @@ FORM = (
     b'Content-Type: application/octet-stream\r\n\r\n%b\r\n--boundary--\r\n'
 )
 
-#: Pyramid imports a deprecated module of setuptools.
-QUIET = {'PYTHONWARNINGS': 'ignore:pkg_resources:UserWarning'}
-
 
 class Front:
     """The server that clients connect to.
@@ -78,21 +75,21 @@ class Front:
 @contextlib.contextmanager
 def by_command(directory: Path) -> Iterator[Any]:
     """Yield the address of ``geventnode serve``."""
-    with Served('bodies:application', env=QUIET) as served:
+    with Served('bodies:application') as served:
         yield '127.0.0.1', served.port
 
 
 @contextlib.contextmanager
 def by_worker(directory: Path) -> Iterator[Any]:
     """Yield the address of gunicorn."""
-    with Gunicorn(directory, 'bodies:application', env=QUIET) as gunicorn:
+    with Gunicorn(directory, 'bodies:application') as gunicorn:
         yield '127.0.0.1', gunicorn.port
 
 
 @contextlib.contextmanager
 def behind_proxy(proxy: str, directory: Path) -> Iterator[Any]:
     """Yield the address of a proxy before gunicorn, with the configuration of ``contrib/deploy``."""
-    with Gunicorn(directory, 'bodies:application', 'keepalive = 75', env=QUIET) as gunicorn:
+    with Gunicorn(directory, 'bodies:application', 'keepalive = 75') as gunicorn:
         # importing the frameworks takes longer than HAProxy's checks wait
         assert gunicorn.ask() == (200, 'next\n')
         with behind(proxy, directory, f'127.0.0.1:{gunicorn.port}') as path:

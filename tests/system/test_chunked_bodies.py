@@ -23,8 +23,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     directory = tmp_path_factory.mktemp(request.param)
     repository = directory / 'repository'
     run('git', 'init', '--quiet', '--bare', repository)
-    # Pyramid imports a deprecated part of setuptools
-    env = {'REPOSITORY': str(repository), 'PYTHONWARNINGS': 'ignore'}
+    env = {'REPOSITORY': str(repository)}
     with WAYS[request.param]('many_frameworks:application', directory, env) as served:
         yield served.port
 

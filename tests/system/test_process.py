@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, tool
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program, tool
 
 STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
 
@@ -184,17 +184,10 @@ def test_several_sockets_of_systemd_are_refused() -> None:
 
 def refused(*arguments: str) -> tuple[int, str]:
     """Run the command until it ends; return its status and standard error."""
-    ran = subprocess.run(
-        [sys.executable, '-m', 'geventnode', *arguments],
-        cwd=APPS,
-        check=False,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    assert ran.stdout == ''
-    return ran.returncode, ran.stderr
+    program = 'geventnode serve --workers' if '--workers' in arguments else 'geventnode serve'
+    status, output, errors = run_program(program, arguments)
+    assert output == ''
+    return status, errors
 
 
 #: The error messages are the same for one process and for the workers of gunicorn.

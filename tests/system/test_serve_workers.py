@@ -11,41 +11,36 @@ import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, PYTHONPATH
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, run_program, start
 
 
 @contextlib.contextmanager
-def workers(*arguments: str, path: str = '') -> Iterator[tuple[subprocess.Popen[str], int]]:
+def workers(*arguments: str, path: str = '') -> Iterator[tuple[Any, int]]:
     """Yield the process of a command with two workers, and the port that it listens on."""
-    command = [sys.executable, '-m', 'geventnode', 'serve', *arguments, '--workers', '2', '--bind', '127.0.0.1:0']
-    with subprocess.Popen(
-        command,
-        cwd=APPS,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, 'PYTHONPATH': f'{path}:{PYTHONPATH}'},
-    ) as process:
-        port = None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            found = re.search(r'Listening at: http://127\.0\.0\.1:(\d+)', line)
-            port = int(found[1]) if found else port
-            if 'Booting worker' in line and sum('Booting' in each for each in lines) == 2:
-                break
-        else:
-            pytest.fail(''.join(lines))
-        try:
-            yield process, port
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=PATIENCE)
+    command = ['serve', *arguments, '--workers', '2', '--bind', '127.0.0.1:0']
+    env = {'PYTHONPATH': f'{path}:{PYTHONPATH}'}
+    process = start('geventnode serve --workers', command, cwd=APPS, env=env, stderr=subprocess.STDOUT)
+    port = None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        found = re.search(r'Listening at: http://127\.0\.0\.1:(\d+)', line)
+        port = int(found[1]) if found else port
+        if 'Booting worker' in line and sum('Booting' in each for each in lines) == 2:
+            break
+    else:
+        process.wait(PATIENCE)
+        pytest.fail(''.join(lines))
+    try:
+        yield process, port
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 
@@ -100,16 +95,9 @@ def test_refused_requests_are_logged() -> None:
 
 def refused(*arguments: str, path: str = '') -> tuple[int, str]:
     """Run the command until it ends; return its status and standard error."""
-    ran = subprocess.run(
-        [sys.executable, '-m', 'geventnode', 'serve', *arguments],
-        cwd=APPS,
-        check=False,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': f'{path}:{PYTHONPATH}'},
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    return ran.returncode, ran.stderr
+    env = {'PYTHONPATH': f'{path}:{PYTHONPATH}'}
+    status, _, errors = run_program('geventnode serve --workers', ['serve', *arguments], env=env)
+    return status, errors
 
 
 def test_missing_gunicorn_is_reported(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,8 +21,12 @@ from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import re_path
-from pyramid.config import Configurator
-from pyramid.response import Response
+
+# Pyramid imports a deprecated module of setuptools.
+warnings.filterwarnings('ignore', 'pkg_resources', UserWarning)
+
+from pyramid.config import Configurator  # noqa: E402
+from pyramid.response import Response  # noqa: E402
 
 __all__ = ['application', 'urlpatterns']
 

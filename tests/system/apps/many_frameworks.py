@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import warnings
 
 import bottle
 import cherrypy
@@ -20,8 +22,12 @@ from django.urls import path
 from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
-from pyramid.config import Configurator
-from pyramid.response import Response
+
+# Pyramid imports a deprecated module of setuptools.
+warnings.filterwarnings('ignore', 'pkg_resources', UserWarning)
+
+from pyramid.config import Configurator  # noqa: E402
+from pyramid.response import Response  # noqa: E402
 
 __all__ = ['application', 'urlpatterns']
 
@@ -146,7 +152,10 @@ APPLICATIONS = {
 }
 
 if 'REPOSITORY' in os.environ:
-    APPLICATIONS['dulwich'] = make_wsgi_chain(DictBackend({'/': Repo(os.environ['REPOSITORY'])}))
+    _repository = Repo(os.environ['REPOSITORY'])
+    # Its packs would be closed too late, when the interpreter can import nothing more.
+    atexit.register(_repository.close)
+    APPLICATIONS['dulwich'] = make_wsgi_chain(DictBackend({'/': _repository}))
 
 
 def application(environ, start_response):

@@ -1,7 +1,8 @@
 """A plugin of pytest that lets every new ``requests.Session`` use agents.
 
 It also gives the tests an address on this machine that never responds. And it gives their servers more time
-to wait, as half a second is too short on a busy machine, and the test then never ends.
+to wait, as half a second is too short on a busy machine, and the test then never ends. A server that sleeps for ten
+seconds serves other requests meanwhile, and the end of a server's context ends its waits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
+from functools import partial
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import pytest
 import requests
@@ -17,6 +21,7 @@ import requests
 from geventnode.integrations.requests import AgentAdapter
 
 __all__ = [
+    'ThreadingServer',
     'accept_connection',
     'consume_socket_content',
     'is_complete',
@@ -82,9 +87,18 @@ def accept_connection(self: Any) -> Any:
     return None
 
 
+class ThreadingServer(ThreadingMixIn, WSGIServer):
+    """Serve each request of a test in its own thread."""
+
+    daemon_threads = True
+
+
 def pytest_configure() -> None:
     """Prepare the tests before pytest imports them."""
     requests.Session.__init__ = make_with_agents
+    from pytest_httpbin import serve
+
+    serve.make_server = partial(serve.make_server, server_class=ThreadingServer)
     from tests.testserver import server
 
     server.consume_socket_content = consume_socket_content
@@ -92,6 +106,8 @@ def pytest_configure() -> None:
 
     def leave_at_once(self: Any, *error: Any) -> Any:
         self.is_left = True
+        if self.wait_to_close_event:
+            self.wait_to_close_event.set()
         return leave(self, *error)
 
     server.Server.WAIT_EVENT_TIMEOUT = PATIENCE

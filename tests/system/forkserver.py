@@ -1,0 +1,274 @@
+"""Start servers as forks of an interpreter that has loaded their modules: tests start hundreds of them.
+
+A fork server (:class:`ForkServer`) is a process that has taken the first steps of a program: it has, for example,
+patched the standard library and imported this package. Each start of the program is a fork of that process, which
+begins with its own arguments, directory, environment and descriptors, and finds these steps already done.
+``test_forkserver.py`` compares such a start with one by ``python -m``.
+
+The parent of the fork is another one, which waits for its end and reports its status.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+__all__ = ['PROGRAMS', 'ForkServer', 'Forked', 'main']
+
+# Those of the standard library before it is patched: a fork server has no hub that could wait.
+_fork, _waitpid = os.fork, os.waitpid
+
+#: The largest size of a request in bytes, with its arguments and its environment.
+REQUEST = 200_000
+
+
+def _load_serve() -> None:
+    """Take the steps of ``geventnode serve`` before it loads its target."""
+    from gevent import monkey
+
+    monkey.patch_all()
+
+    import geventnode.cli.main
+    import geventnode.http
+    import geventnode.loggers  # noqa: F401
+
+
+def _load_gunicorn() -> None:
+    """Import the modules of gunicorn's master with this package's worker."""
+    import gunicorn.app.wsgiapp  # noqa: F401
+
+    import geventnode.integrations.gunicorn.worker  # noqa: F401
+
+    # Its settings have defaults from the directory and the environment: forks import these modules anew.
+    for name in [name for name in sys.modules if 'gunicorn' in name]:
+        del sys.modules[name]
+
+
+def _load_workers() -> None:
+    """Take the steps of ``geventnode serve --workers`` before it runs gunicorn."""
+    import geventnode.cli.main  # noqa: F401
+
+    _load_gunicorn()
+
+
+#: The module of each program, for ``python -m``, and the steps before a fork.
+PROGRAMS: dict[str, tuple[str, Callable[[], None]]] = {
+    'geventnode serve': ('geventnode', _load_serve),
+    'geventnode serve --workers': ('geventnode', _load_workers),
+    'gunicorn': ('gunicorn', _load_gunicorn),
+}
+
+
+# -- the test's process -----------------------------------------------------------------------------------------------
+
+
+class Forked:
+    """A started program: the part of :class:`subprocess.Popen` that the tests use, with text.
+
+    :param pid: the process.
+    :param stdout: its standard output.
+    :param status: a descriptor that yields its exit status as text.
+    """
+
+    def __init__(self, args: Sequence[str], pid: int, stdout: TextIO, status: int) -> None:
+        self.args = args
+        self.pid = pid
+        self.stdout = stdout
+        #: Its exit status, or minus the number of a signal; None before :meth:`poll` or :meth:`wait` noticed its end.
+        self.returncode: int | None = None
+        self._status = status
+
+    def poll(self) -> int | None:
+        """Return its exit status, None if it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status. Raises ``subprocess.TimeoutExpired``."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
+            self.returncode = int(os.read(self._status, 100))
+            os.close(self._status)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """Return the rest of its output, after its end.
+
+        :param timeout: the seconds for its end, after that of its output.
+        """
+        rest = ''
+        if not self.stdout.closed:
+            with self.stdout:
+                rest = self.stdout.read()
+        self.wait(timeout)
+        return rest, None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """Start a program of :data:`PROGRAMS`, any number of times.
+
+    :param paths: the variable PYTHONPATH with which it loads the program's modules.
+    """
+
+    def __init__(self, program: str, paths: str) -> None:
+        self._program = program
+        self._paths = paths
+        self._control, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stderr: int,
+        pass_fds: Sequence[int] = (),
+        start_new_session: bool = False,
+    ) -> Forked:
+        """Start the program without input, and with a pipe for its output.
+
+        :param stderr: a descriptor, or ``subprocess.STDOUT``.
+        """
+        if self._process is None:
+            self._process = self._run()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        output, writing = os.pipe()
+        status, reporting = os.pipe()
+        given = [nothing, writing, writing if stderr == subprocess.STDOUT else stderr, *pass_fds, reporting]
+        request = {
+            'arguments': arguments,
+            'cwd': str(cwd),
+            'env': dict(env),
+            'descriptors': [0, 1, 2, *pass_fds],
+            'start_new_session': start_new_session,
+        }
+        try:
+            socket.send_fds(self._control, [json.dumps(request).encode()], given)
+        finally:
+            for each in (nothing, writing, reporting):
+                os.close(each)
+        pid = int(self._control.recv(100))
+        return Forked([self._program, *arguments], pid, os.fdopen(output, 'r'), status)
+
+    def _run(self) -> subprocess.Popen[bytes]:
+        with self._other:
+            return subprocess.Popen(
+                [sys.executable, __file__, self._program, str(self._other.fileno())],
+                pass_fds=[self._other.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, 'PYTHONPATH': self._paths},
+            )
+
+    def close(self) -> None:
+        """End the fork server; the processes that it has started continue."""
+        self._control.close()
+        self._other.close()
+        if self._process is not None:
+            self._process.wait()
+
+
+# -- the fork server --------------------------------------------------------------------------------------------------
+
+
+def _next_fork(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork for each request, and return it in the fork, with the received descriptors.
+
+    Blocks until then. Exits at the end of the requests.
+    """
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, REQUEST, 250)
+        if not message:
+            sys.exit()
+        if not _fork():
+            *inherited, reporting = descriptors
+            pid = _fork()
+            if not pid:
+                control.close()
+                os.close(reporting)
+                return json.loads(message), inherited
+            _report(control, pid, inherited, reporting)
+        for each in descriptors:
+            os.close(each)
+        with suppress(ChildProcessError):
+            while _waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _report(control: socket.socket, pid: int, inherited: Sequence[int], reporting: int) -> None:
+    """Report the fork's process id, and its status when it has ended; end this process."""
+    # the tests' terminal can send it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in inherited:
+        os.close(each)
+    control.send(b'%d' % pid)
+    control.close()
+    _, status = _waitpid(pid, 0)
+    with suppress(OSError):
+        os.write(reporting, b'%d' % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _become(module: str, request: dict[str, Any], received: Sequence[int], path: Sequence[str]) -> None:
+    """Take the descriptors, directory, environment and arguments of a request, as ``execve`` would."""
+    numbers = request['descriptors']
+    # out of the way of the numbers that the process is to have
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, max(numbers) + 1) for each in received]
+    for each in received:
+        os.close(each)
+    for each, number in zip(moved, numbers, strict=True):
+        os.dup2(each, number)
+        os.close(each)
+    if request['start_new_session']:
+        os.setsid()
+    os.chdir(request['cwd'])
+    os.environ.clear()
+    os.environ.update(request['env'])
+    paths = request['env'].get('PYTHONPATH', '')
+    sys.path[:] = [os.getcwd(), *filter(None, paths.split(os.pathsep)), *path]
+    sys.argv[:] = ['-m', *request['arguments']]
+    sys.orig_argv[:] = [sys.executable, '-m', module, *request['arguments']]
+
+
+def main(name: str, descriptor: int) -> None:
+    """Load a program, and run it in each fork. Blocks until the test's process has ended; in a fork, until that has."""
+    control = socket.socket(fileno=descriptor)
+    given = [os.path.dirname(__file__), *os.environ['PYTHONPATH'].split(os.pathsep)]
+    path = [each for each in sys.path if each not in given]
+    module, load = PROGRAMS[name]
+    load()
+    request, received = _next_fork(control)
+    _become(module, request, received, path)
+    runpy.run_module(module, run_name='__main__', alter_sys=True)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,73 @@
+"""Servers that the tests fork (``forkserver.py``) are like those that the interpreter starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Client
+from tests.system.forkserver import Forked
+from tests.system.gunicorns import Gunicorn
+from tests.system.running import APPS, PATIENCE, Served, start
+
+#: Modules that the fork server itself needs, where the program has not loaded them.
+OWN = {'fcntl', 'json', 'json.decoder', 'json.encoder', 'json.scanner', '_json'}
+
+
+def by_serve(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
+    with Served('started:listener', **options) as served, Client(('127.0.0.1', served.port)) as client:
+        return json.loads(client.get('/').body), served.process
+
+
+def by_gunicorn(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
+    with Gunicorn(directory, 'started:application', **options) as gunicorn:
+        return json.loads(gunicorn.ask('/')[1]), gunicorn.process
+
+
+def by_workers(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
+    arguments = ['serve', 'started:application', '--workers', '1', '--bind', f'unix:{directory}/socket']
+    process = start(
+        'geventnode serve --workers', arguments, cwd=APPS, stderr=subprocess.STDOUT, **{'env': {}, **options}
+    )
+    said = ''
+    while 'Booting worker' not in said:
+        said = process.stdout.readline()
+        assert said
+    with Client(f'{directory}/socket') as client:
+        found = json.loads(client.get('/').body)
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    return found, process
+
+
+@pytest.mark.parametrize('way', [by_serve, by_workers, by_gunicorn])
+def test_fork_is_like_a_start(tmp_path: Path, way: Any) -> None:
+    """It has loaded the same modules, has the same arguments and paths, and no descriptor more."""
+    forked, process = way(tmp_path)
+    started, other = way(tmp_path, env={'PYTHONSAFEPATH': ''})
+    assert (type(process), type(other)) == (Forked, subprocess.Popen)
+    del started['environment']['PYTHONSAFEPATH']
+    for each in forked, started:
+        each['argv'] = [re.sub(r'fd://\d+', 'fd://N', argument) for argument in each['argv']]
+        each['orig_argv'] = [re.sub(r'fd://\d+', 'fd://N', argument) for argument in each['orig_argv']]
+    assert set(forked.pop('loaded')) - OWN == set(started.pop('loaded')) - OWN
+    assert forked == started
+
+
+def test_ends_of_forks(tmp_path: Path) -> None:
+    """A fork's exit status, its output, and the signal that killed it are reported; sessions are its own if it asks."""
+    with Served('started:listener', start_new_session=True, status=-signal.SIGKILL) as served:
+        with Client(('127.0.0.1', served.port)) as client:
+            assert json.loads(client.get('/').body)['session'] == served.process.pid
+        assert served.process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(0)
+        served.process.kill()
+        assert served.process.wait(PATIENCE) == -signal.SIGKILL == served.process.poll()
