@@ -38,7 +38,7 @@ from geventnode.http2.engine import (
     TrailersReceived,
     WindowOpened,
 )
-from geventnode.http2.stream import Stream, error_fields
+from geventnode.http2.stream import SMALL_WRITE, Stream, error_fields
 from geventnode.http2.stream_socket import SharedSocket
 from geventnode.net.deadlines import deadlines
 from geventnode.net.server import DRAIN_TIME
@@ -422,6 +422,29 @@ class Connection(ServedConnection):
         if delayed > self.engine.send_window or stream.writable_length > stream.state.send_window:
             return False
         self._delayed = delayed
+        return True
+
+    def send_at_once(self, stream: Stream, data: bytes) -> bool:
+        """Send a piece of a body if nothing waits before it; return whether it was sent.
+
+        The effect is that of the queue of ``stream`` and of :meth:`pump`, in a quarter less of the steps of a write.
+        Small writes during an input are left to :meth:`can_delay`.
+        """
+        engine, state, size = self.engine, stream.state, len(data)
+        if (
+            self._ready
+            or size > TURN
+            or size > state.send_window
+            or size > engine.send_window
+            or self._delayed
+            or (self._corked and size < SMALL_WRITE)
+            or self.socket._has_queued
+        ):
+            return False
+        engine.send_data(state, data, False)
+        stream.last_activity = monotonic()
+        if not self._corked or engine.output_size >= OUTPUT_SIZE:
+            self._send_output()
         return True
 
     def pump(self) -> None:

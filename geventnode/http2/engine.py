@@ -917,24 +917,27 @@ class Engine:
         self.send_window -= size
         output = self._output
         limit = self.max_sent_frame
-        # the frames before the last one, all of which are full
-        full = 0 if size <= limit else (size - 1) // limit
-        if full:
+        count = 1
+        if size > limit:
             view = memoryview(data)
             header = _HEADER.pack(limit >> 8, limit & 0xFF, _DATA, 0, stream.id)
-            for start in range(0, full * limit, limit):
-                output.append(header)
-                output.append(view[start : start + limit])
-            data = view[full * limit :]
-        last = size - full * limit
-        header = _HEADER.pack(last >> 8, last & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
+            # the frames before the last one, all of which are full
+            before = (size - 1) // limit * limit
+            for start in range(0, before, limit):
+                output += header, view[start : start + limit]
+            data = view[before:]
+            last = size - before
+            count += before // limit
+            if end or last < limit:
+                header = _HEADER.pack(last >> 8, last & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
+        else:
+            header = _HEADER.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
         if size > JOIN_UP_TO:
-            output.append(header)
-            output.append(data)
+            output += header, data
         else:
             output.append(header + data)
-        self.output_size += 9 * (full + 1) + size
-        self._counter.data_sent += full + 1
+        self.output_size += 9 * count + size
+        self._counter.data_sent += count
         if end:
             self._end(stream)
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.server import Server
     from geventnode.http2.connection import Connection
 
-__all__ = ['Stream', 'error_fields']
+__all__ = ['SMALL_WRITE', 'Stream', 'error_fields']
 
 log = logging.getLogger('geventnode.error')
 
@@ -576,10 +576,14 @@ class Stream:
             # its owner can change the buffer before it is sent
             data = bytes(data)
         size = len(data)
-        if size:
-            self._queue.append(data)
-            self.writable_length += size
-        flushed = self._push(size)
+        queue = self._queue
+        if size and not queue and not self._ending and self.connection.send_at_once(self, data):
+            flushed = not self.connection.socket._has_queued
+        else:
+            if size:
+                queue.append(data)
+                self.writable_length += size
+            flushed = self._push(size)
         if self.destroyed:
             raise ConnectionClosed('the stream of this message was closed')
         return flushed
