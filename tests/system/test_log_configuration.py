@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Client
 from tests.system.gunicorns import Gunicorn
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
+from tests.system.running import APPS, PATIENCE, Served, start
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
@@ -76,29 +74,17 @@ def test_gunicorn_writes_its_logs(tmp_path: Path, by: str, late: str, preload: t
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
 def test_workers_write_their_logs(by: str, late: str) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                '-m',
-                'geventnode',
-                'serve',
-                'configuring:app',
-                '--workers',
-                '1',
-                '--bind',
-                f'fd:{listening.fileno()}',
-            ],
+        process = start(
+            'geventnode serve --workers',
+            ['serve', 'configuring:app', '--workers', '1', '--bind', f'fd:{listening.fileno()}'],
             cwd=APPS,
-            text=True,
-            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[listening.fileno()],
-            env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
+            env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
         )
         port = listening.getsockname()[1]
-    with process:
-        make_requests(port)
-        process.terminate()
-        output, _ = process.communicate(timeout=PATIENCE)
+    make_requests(port)
+    process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert_written(output)
