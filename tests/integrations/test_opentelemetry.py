@@ -275,6 +275,20 @@ def test_http2(connect_h2: Connect, serve: Serve, spans: Spans) -> None:
     assert (span.attributes or {})['network.protocol.version'] == '2'
 
 
+def test_spans_do_not_leak_between_streams(connect_h2: Connect, serve: Serve, spans: Spans) -> None:
+    """One after another and at the same time; the same workers then serve requests without spans."""
+    client = connect_h2(serve(spans.server(telling, http2=True)))
+    other = serve(http.create_server(telling)).connect()
+    parent = 'traceparent', TRACEPARENT.partition(': ')[2]
+    for number in range(3):
+        streams = [client.get('/', parent), client.get('/'), client.get('/', parent), client.get('/')]
+        bodies = [client.response(stream).body.decode() for stream in streams]
+        found = {identifier(span): parent_of(span) for span in spans.wait_for(4 * number + 4)[-4:]}
+        assert [found[body] for body in bodies] == [PARENT, None, PARENT, None]
+        other.send(get('/'))
+        assert other.response().body == b'0' * 16
+
+
 # -- agents -----------------------------------------------------------------------------------------------------------
 
 

@@ -97,9 +97,9 @@ class Dial:
         request = self._request
         origin = request._origin
         error = (
-            origin.deadline_error()
+            origin.deadline_error(request._connect_step)
             if request._deadline <= now
-            else origin.connect_timeout_error(request._connect_timeout)
+            else origin.connect_timeout_error(request._connect_timeout, request._connect_step)
         )
         origin.locate(error, 'connect')
         request.destroy(error)

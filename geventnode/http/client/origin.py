@@ -119,16 +119,26 @@ class Origin:
         if isinstance(error, GeventnodeError) and error.phase is None:
             error.host, error.port, error.phase = self.host, self.port, phase
 
-    def deadline_error(self) -> RequestTimeout:
-        """Return the error for an exchange that missed its deadline."""
-        return RequestTimeout(f'{self}: the exchange was not over within its deadline')
+    def deadline_error(self, step: str = '') -> RequestTimeout:
+        """Return the error for an exchange that missed its deadline.
 
-    def connect_timeout_error(self, seconds: float | None) -> RequestTimeout:
-        """Return the error for a connect that took more than ``seconds``."""
-        return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds)')
+        :param step: the step of its connect that was waited for.
+        """
+        return RequestTimeout(f'{self}: the exchange was not over within its deadline{_waited_for(step)}')
+
+    def connect_timeout_error(self, seconds: float | None, step: str = '') -> RequestTimeout:
+        """Return the error for a connect that took more than ``seconds``.
+
+        :param step: as of :meth:`deadline_error`.
+        """
+        return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds){_waited_for(step)}')
 
     def __str__(self) -> str:
         return self.host_field if self.socket_path is None else self.socket_path
+
+
+def _waited_for(step: str) -> str:
+    return f'; it waited for {step}' if step else ''
 
 
 class Credentials(bytes):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import InvalidInput, without_credentials
 from geventnode.http.client.request import ClientRequest
-from geventnode.http.client.tunnel import connect_through
+from geventnode.http.client.tunnel import ConnectSteps, connect_through
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
@@ -34,6 +34,11 @@ class ProxiedRequest(ClientRequest):
         self._requested = origin
         #: The caller's function that connects, which connects to the proxy then.
         self._create: Any = None
+        self._steps = ConnectSteps()
+
+    @property
+    def _connect_step(self) -> str:
+        return self._steps.current
 
     @property
     def _requested_origin(self) -> Origin:
@@ -63,7 +68,7 @@ class ProxiedRequest(ClientRequest):
             head = self._forwarded(head, authorization)
         if self._create is None:
             self._create = self._create_connection or self.agent.create_connection
-        self._create_connection = partial(connect_through, self.agent, way, self._limits, self._create)
+        self._create_connection = partial(connect_through, self.agent, way, self._limits, self._create, self._steps)
         return head
 
     def _forwarded(self, head: str, authorization: str | None) -> str:

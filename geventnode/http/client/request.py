@@ -238,6 +238,14 @@ class ClientRequest(OutgoingMessage):
         return self._origin
 
     @property
+    def _connect_step(self) -> str:
+        """The step of its connect that is waited for.
+
+        It is for an error, and empty if there is one step only.
+        """
+        return ''
+
+    @property
     def protocol(self) -> str:
         """``'http:'`` or ``'https:'``."""
         return self.agent.protocol

@@ -2,7 +2,7 @@
 
 :func:`connect_through` runs in the greenlet of a :class:`~geventnode.http.client.dial.Dial`, so that the
 ``connect_timeout`` and the ``deadline`` of the request include every step. Each step has errors of its own, which name
-the proxy; errors of TLS to the origin keep their class.
+the proxy; errors of TLS to the origin keep their class. The error of a limit names the step that was waited for.
 """
 
 from __future__ import annotations
@@ -19,14 +19,29 @@ if TYPE_CHECKING:
     from geventnode.http.client.proxy import ProxiedOrigin, Proxy
     from geventnode.protocol import ResponseHead
 
-__all__ = ['connect_through']
+__all__ = ['ConnectSteps', 'connect_through']
 
 #: Characters of a proxy's text that an error quotes.
 QUOTED = 100
 
 
+class ConnectSteps:
+    """The step of a connect through a proxy that is waited for."""
+
+    __slots__ = ('current',)
+
+    def __init__(self) -> None:
+        #: Its description for an error; empty before the connect begins.
+        self.current = ''
+
+
 def connect_through(
-    agent: Agent, way: ProxiedOrigin, limits: Limits, create: Callable[..., Any], options: Mapping[str, Any]
+    agent: Agent,
+    way: ProxiedOrigin,
+    limits: Limits,
+    create: Callable[..., Any],
+    steps: ConnectSteps,
+    options: Mapping[str, Any],
 ) -> Socket:
     """Return a connection for a request. Blocks until it can be used.
 
@@ -34,19 +49,24 @@ def connect_through(
     :param way: the way of the request.
     :param limits: the limits for the response to CONNECT.
     :param create: the agent's function that connects, or the caller's.
+    :param steps: gets the step that is waited for.
     :param options: the options of ``way``.
     :raises ProxyError: the proxy cannot be reached or used.
     :raises TLSError: the handshake with the origin failed.
     """
     proxy = way.proxy
+    steps.current = 'a connection to the proxy'
     socket = _connected(agent, proxy, create, options)
     try:
         if way.proxy_tls_settings is not None and not socket.encrypted:
+            steps.current = 'the TLS handshake with the proxy'
             socket = way.proxy_tls_settings.wrap(socket, proxy.host)
             _finish_proxy_handshake(socket, proxy)
         if way.target is not None:
+            steps.current = f'the response to CONNECT {way.target}'
             _open_tunnel(socket, way, way.target, limits)
         if way.tls_settings is not None:
+            steps.current = f'the TLS handshake with {way.target}'
             socket = agent._start_tls(socket, way)
             _finish_handshake(socket, way)
         agent._set_keep_alive_probes(socket)
@@ -152,6 +172,11 @@ def _refused(way: ProxiedOrigin, target: str, response: ResponseHead) -> ProxyEr
     status = f'{response.status_code} {response.status_message}'.strip()[:QUOTED]
     problem = f'refused a tunnel to {target}: {status}'
     fields = {name: ', '.join(value) if isinstance(value, list) else value for name, value in response.fields.items()}
+    if way.authorization is not None:
+        # some proxies show the request in their refusal
+        secret = way.authorization.partition(' ')[2] or way.authorization
+        problem = problem.replace(secret, '***')
+        fields = {name: value.replace(secret, '***') for name, value in fields.items()}
     if response.status_code == 407:
         problem += (
             '; its URL needs a user and a password'

@@ -625,11 +625,48 @@ def test_connect_includes_the_tunnel(pool: MakePool, origin: MakeOrigin, limit: 
     until(lambda: not request.agent.total_socket_count)
 
 
-def test_connect_includes_the_handshake_with_the_origin(pool: MakePool, origin: MakeOrigin) -> None:
-    where = origin(once(ESTABLISHED, 'wait'))
-    request = https.get('https://localhost/', agent=pool(proxy=where.url), connect_timeout=0.05)
-    with pytest.raises(RequestTimeout, match='connect_timeout'):
+@pytest.mark.parametrize(
+    ('script', 'scheme', 'step'),
+    [
+        (lambda peer: peer.closed(), 'https', 'the TLS handshake with the proxy'),
+        (silent, 'http', 'the response to CONNECT localhost:443'),
+        (once(ESTABLISHED, 'wait'), 'http', 'the TLS handshake with localhost:443'),
+    ],
+)
+@pytest.mark.parametrize('limit', ['connect_timeout', 'deadline'])
+def test_late_step_is_named(
+    pool: MakePool, origin: MakeOrigin, script: Any, scheme: str, step: str, limit: str
+) -> None:
+    url = f'{scheme}://user:secret@127.0.0.1:{origin(script).port}'
+    request = https.get('https://localhost/', agent=pool(proxy=url), **{limit: 0.05})
+    with pytest.raises(RequestTimeout) as caught:
         request.get_response()
+    shown = url.replace('user:secret@', '')
+    assert str(caught.value).startswith(f'localhost (through the proxy {shown}): ')
+    assert limit in str(caught.value)
+    assert str(caught.value).endswith(f'; it waited for {step}')
+
+
+def test_late_connection_to_the_proxy_is_named(agent: Any) -> None:
+    def create(options: Any) -> Any:
+        gevent.sleep(60)
+
+    request = http.get(
+        'http://a.example/', agent=agent(proxy='http://proxy'), create_connection=create, connect_timeout=0.05
+    )
+    with pytest.raises(RequestTimeout, match=r'^proxy http://proxy:80: .*; it waited for a connection to the proxy$'):
+        request.get_response()
+
+
+def test_refusal_that_shows_the_request_has_no_credentials(pool: MakePool, origin: MakeOrigin) -> None:
+    script = once(
+        f'HTTP/1.1 407 {BASIC}\r\nProxy-Authenticate: x="{BASIC}"\r\nX-Request: {BASIC}\r\n\r\n'.encode(), 'wait'
+    )
+    with pytest.raises(ProxyError, match=r'407 Basic \*\*\*; .* \(x="Basic \*\*\*"\)') as caught:
+        https.get(
+            'https://localhost/', agent=pool(proxy=f'http://user:secret@127.0.0.1:{origin(script).port}')
+        ).get_response()
+    assert not any(secret in f'{caught.value} {vars(caught.value)}' for secret in SECRETS)
 
 
 def test_request_can_be_given_up_during_connect(pool: MakePool, origin: MakeOrigin) -> None:
