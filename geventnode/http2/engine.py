@@ -6,7 +6,7 @@ between are here, and not those of ``h2.connection``, for two reasons. A malform
 (RFC 9113, section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` cost more than the rest of a
 request.
 The frames that every request has are read and written by one ``struct``, because the objects of ``hyperframe`` cost as
-much as all the rest; frames with padding, and all other types, are parsed by it.
+much as all the rest; it writes the frames of the connection.
 
 :class:`Engine` keeps the windows, the states of the streams, and the counters of :mod:`geventnode.http2.limits`. An
 error of a stream is answered with RST_STREAM, one of the connection with GOAWAY; both are events for the connection.
@@ -19,15 +19,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
 
-from hyperframe.exceptions import HyperframeError
-from hyperframe.frame import (
-    DataFrame,
-    Frame,
-    GoAwayFrame,
-    HeadersFrame,
-    PingFrame,
-    SettingsFrame,
-)
+from hyperframe.frame import Frame, GoAwayFrame, PingFrame, SettingsFrame
 
 from geventnode.errors import ParseError
 from geventnode.http2.codes import ErrorCode
@@ -463,8 +455,7 @@ class Engine:
         if not number & 1:
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a client has opened a stream with an even number')
         if flags & (_PADDED | _PRIORITY_FLAG):
-            frame = _parsed(HeadersFrame(number), flags, payload)
-            payload = frame.data
+            payload = _content(payload, flags & _PADDED, 5 if flags & _PRIORITY_FLAG else 0)
         ended = bool(flags & _END_STREAM)
         if flags & _END_HEADERS:
             self._read_block(number, payload, ended)
@@ -573,7 +564,8 @@ class Engine:
         if stream is None:
             if any(low < number < high for low, high in self._skipped):
                 raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a new stream has a lower identifier than the last one')
-            if self._was_reset(number):
+            if self._was_reset(number) or number > self._goaway_id:
+                # the latter requests are ignored as a whole
                 self._count_control_frame()
                 return
             raise _Failure(ErrorCode.STREAM_CLOSED, 'HEADERS on a stream that has ended')
@@ -635,7 +627,7 @@ class Engine:
             return
         data = payload
         if flags & _PADDED:
-            data = _parsed(DataFrame(number), flags, payload).data
+            data = _content(payload, True, 0)
         ended = bool(flags & _END_STREAM)
         if not data and not ended:
             self._count_empty_frame()
@@ -683,8 +675,13 @@ class Engine:
             stream.uncredited = 0
 
     def _credit_connection(self, size: int) -> None:
+        if not size:
+            return
         self._uncredited += size
-        if self._uncredited * 2 >= min(self.limits.connection_window, self.limits.initial_window_size * 4):
+        limits = self.limits
+        # or half of the present window: the unread bytes of other streams can take most of it
+        wanted = min(limits.connection_window, limits.initial_window_size * 4, self._receive_window + self._uncredited)
+        if self._uncredited * 2 >= wanted:
             self._receive_window += self._uncredited
             self._send_window_update(0, self._uncredited)
             self._uncredited = 0
@@ -963,16 +960,21 @@ class Engine:
         self._goaway_id = min(self._goaway_id, self.last_stream_id)
 
 
-def _parsed(frame: Any, flags: int, payload: bytes) -> Any:
-    """Return ``frame`` with its payload parsed."""
-    frame.parse_flags(flags)
-    try:
-        frame.parse_body(memoryview(payload))
-    except (HyperframeError, ValueError) as error:
-        short = len(payload) < (flags & _PADDED and 1) + (5 if flags & _PRIORITY_FLAG else 0)
-        code = ErrorCode.FRAME_SIZE_ERROR if short else ErrorCode.PROTOCOL_ERROR
-        raise _Failure(code, f'a frame cannot be parsed: {error}') from None
-    return frame
+def _content(payload: bytes, padded: int, priority: int) -> bytes:
+    """Return a payload without padding and priority (RFC 9113, section 6.2).
+
+    :param padded: whether there is padding, true or false.
+    :param priority: the bytes of the priority.
+    """
+    start, end = priority, len(payload)
+    if padded:
+        start += 1
+        end -= payload[0] if payload else 0
+    if len(payload) < start:
+        raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'a frame is too short for its flags')
+    if end < start:
+        raise _Failure(ErrorCode.PROTOCOL_ERROR, 'the padding is longer than the rest of its frame')
+    return payload[start:end]
 
 
 def _too_many(subject: str, option: str, limit: int, period: float | None = None) -> _Failure:

@@ -107,6 +107,15 @@ CONNECTION_ERRORS = {
         frame(HEADERS, END_HEADERS | END_STREAM | PADDED, 1, b'\xff' + block()),
         PROTOCOL_ERROR,
     ),
+    'HEADERS with padding instead of its priority': (
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM | PADDED | PRIORITY_FIELDS,
+            1,
+            bytes([len(block()) + 1, *bytes(5)]) + block(),
+        ),
+        PROTOCOL_ERROR,
+    ),
     'HEADERS without the length of its padding': (frame(HEADERS, END_HEADERS | PADDED, 1), FRAME_SIZE_ERROR),
     'HEADERS without its priority': (frame(HEADERS, END_HEADERS | PRIORITY_FIELDS, 1, bytes(4)), FRAME_SIZE_ERROR),
     # section 6.3: a stream error can be treated as one of the connection (section 5.4.1)
@@ -237,6 +246,8 @@ LEGAL = {
     'a GOAWAY of the client': frame(GOAWAY, 0, 0, number(0) + number(0) + b'the client will end'),
     'RST_STREAM of an unknown code': request(1, '/wait', end=False) + frame(RST_STREAM, 0, 1, number(0xFFFF)),
     'padding': request(1, '/wait', end=False) + frame(DATA, PADDED, 1, b'\x03abc\x00\x00\x00'),
+    'trailers of nothing but padding': request(1, '/upload', end=False)
+    + frame(HEADERS, END_HEADERS | END_STREAM | PADDED, 1, b'\x03\x00\x00\x00'),
     'a large window': frame(WINDOW_UPDATE, 0, 0, number(LARGEST - 65535)),
     'no window at all': frame(SETTINGS, 0, 0, setting(4, 0)) + frame(SETTINGS, 0, 0, setting(4, 65535)),
     'WINDOW_UPDATE after the end': request(1, '/') + frame(WINDOW_UPDATE, 0, 1, number(1)),

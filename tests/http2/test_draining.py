@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from h2.events import PingAckReceived
 from h2.settings import SettingCodes
 
 from geventnode import http, https
@@ -85,7 +86,8 @@ def test_request_on_its_way_is_served(connect_h2: Connect) -> None:
     closing.join()
 
 
-def test_request_after_the_last_one_is_ignored(connect_h2: Connect) -> None:
+@pytest.mark.parametrize('trailers', [False, True])
+def test_request_after_the_last_one_is_ignored(connect_h2: Connect, trailers: bool) -> None:
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -100,7 +102,15 @@ def test_request_after_the_last_one_is_ignored(connect_h2: Connect) -> None:
     # a client that does not look at GOAWAY
     head = client.h2.encoder.encode(client.head('POST', '/refused'))
     client.send_raw(len(head).to_bytes(3, 'big') + b'\x01\x04\x00\x00\x00\x03' + head)
-    client.send_raw(b'\x00\x00\x05\x00\x01\x00\x00\x00\x03hello')
+    if trailers:
+        client.send_raw(b'\x00\x00\x05\x00\x00\x00\x00\x00\x03hello')
+        block = client.h2.encoder.encode([(b'x-sum', b'1')])
+        client.send_raw(len(block).to_bytes(3, 'big') + b'\x01\x05\x00\x00\x00\x03' + block)
+    else:
+        client.send_raw(b'\x00\x00\x05\x00\x01\x00\x00\x00\x03hello')
+    client.h2.ping(b'have you')
+    client.flush()
+    client.until(lambda: any(isinstance(event, PingAckReceived) for event in client.events))
     go_on.set()
     assert client.response(first).body == b'/first'
     client.wait_closed()

@@ -298,6 +298,29 @@ def test_mutated_input_raises_nothing(seed: int) -> None:
                     tested.send_data(event.stream, b'x', True)
 
 
+def test_unread_bodies_of_all_other_streams_stop_none() -> None:
+    tested = engine(max_concurrent_streams=8)
+    list(tested.receive(PREFACE + SETTINGS, 0.0))
+    for number in range(1, 2 * 7, 2):
+        # without a reader, up to its window
+        list(tested.receive(head(number) + b''.join(frame(0, 0, number, bytes(13107)) for _ in range(5)), 0.0))
+    [begun] = tested.receive(head(15), 0.0)
+    assert isinstance(begun, HeadReceived)
+    for _ in range(100):
+        [event] = tested.receive(frame(0, 0, 15, bytes(13107)), 0.0)
+        assert isinstance(event, DataReceived)
+        tested.consumed(event.stream, len(event.data))
+
+
+def test_no_bytes_are_no_credit() -> None:
+    tested = engine(max_concurrent_streams=1)
+    [begun, *_] = tested.receive(PREFACE + SETTINGS + head() + frame(0, 0, 1, bytes(13107)) * 5, 0.0)
+    assert isinstance(begun, HeadReceived)
+    tested.take_output()
+    tested.consumed(begun.stream, 0)
+    assert tested.take_output() == b''
+
+
 def test_long_head_is_divided() -> None:
     tested = engine()
     [event] = tested.receive(PREFACE + SETTINGS + head(end=True), 0.0)
