@@ -603,8 +603,9 @@ OFFERED: dict[str, tuple[str, str]] = {
             '_abort_with _assign _awaits_source _body_refused _claim_socket _closed _connect_options _connect_step'
             ' _connect_timeout _create_connection _deadline _dial _enter_queue _events _fail _failure _has_waiters'
             ' _keeps_chunks _limits _mark_error_retrieved _needs_precise_timer _on_informational _on_refused'
-            ' _on_response _on_response_delivered _on_send_aborted _on_upgrade _origin _own_connect_options _prepare_retry'
-            ' _queued_at _requested_origin _set_time_limits _shortest_timeout _timeout _upgrade_event _wants_upgrade'
+            ' _on_response _on_response_delivered _on_send_aborted _on_upgrade _origin _own_connect_options'
+            ' _prepare_retry _queued_at _requested_origin _set_time_limits _shortest_timeout _timeout'
+            ' _upgrade_event _wants_upgrade'
         ),
     ),
     'geventnode.http.client.response.ClientResponse': (
