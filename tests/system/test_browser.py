@@ -150,11 +150,13 @@ def test_sections_and_controls_have_names(page: Browser) -> None:
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [320, 360, 412, 1200])
+@pytest.mark.parametrize('width', [320, 360, 412, 768, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
     with page.appearance(width, 800, scheme):
         assert page.evaluate('document.scrollingElement.scrollWidth') <= width
+        labels = page.evaluate("[...document.querySelectorAll('label')].map((each) => each.offsetHeight)")
+        assert max(labels) < 30, 'a label has several lines'
         # the size that fingers need (WCAG 2.2, 2.5.8 requires 24)
         heights = page.evaluate("[...document.querySelectorAll('button, input')].map((each) => each.offsetHeight)")
         assert min(heights) >= 44
