@@ -375,6 +375,7 @@ class Cookies(CookieJar):
 
     def _forget_fields(self) -> None:
         self._fields.clear()
+        self._seen_policy = dict(vars(self._policy))
         self._seen = [(cookie, dict(vars(cookie))) for cookie in self]
         self._by_path = any(cookie.path != '/' for cookie, _ in self._seen)
         ends = [cookie.expires for cookie, _ in self._seen if cookie.expires is not None]
