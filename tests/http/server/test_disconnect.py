@@ -10,7 +10,9 @@ import pytest
 
 from geventnode.errors import ConnectionClosed, IncompleteBody
 from geventnode.stream import finished
+from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Log, Serve, get, post
+from tests.sockets import settle, until
 
 GOING = ['close', 'abort', 'half_close']
 
@@ -165,6 +167,29 @@ def test_reading_an_incomplete_body_raises(serve: Serve, going: str) -> None:
     getattr(client, going)()
     log.wait_for(('ECONNRESET', False))
     assert log == [b'abc', ('ECONNRESET', False)]
+
+
+def test_disconnect_behind_an_unread_body_is_noticed_by_reading(serve: Serve) -> None:
+    """The kernel reports the end after the bytes before it, which stay there while the body has no reader."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        watched(log, request, response)
+        until(lambda: request.socket._protocol.parser.buffered >= DEFAULT_HIGH_WATER_MARK)
+        log.append('full')
+        log.wait_for('reading')
+        with pytest.raises(IncompleteBody):
+            request.read()
+        log.append('raised')
+
+    client = serve(listener).send(post(b'x' * (4 * DEFAULT_HIGH_WATER_MARK), length=10_000_000))
+    log.wait_for('full')
+    client.close()
+    settle()
+    assert log == ['full']
+    log.append('reading')
+    log.wait_for('raised')
+    assert log[2:4] == ['request aborted', 'response close']
 
 
 def test_half_closed_client_with_an_incomplete_body_gets_400(serve: Serve) -> None:
