@@ -111,7 +111,7 @@ def _fill() -> list[int]:
             return opened
 
 
-def main(way: str, limit: int, hosts: int) -> None:
+def main(way: str, limit: str, hosts: str) -> None:
     """Send requests to ``hosts`` hosts with ``limit`` descriptors; the server is another process."""
     receiving, sending = os.pipe()
     child = os.fork()
@@ -123,11 +123,11 @@ def main(way: str, limit: int, hosts: int) -> None:
         port = int(os.read(receiving, 10))
         # the descriptors of a loop and a resolver
         gevent.get_hub().resolver.gethostbyname('localhost')
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        WAYS[way](port, hosts)
+        resource.setrlimit(resource.RLIMIT_NOFILE, 2 * (int(limit),))
+        WAYS[way](port, int(hosts))
     finally:
         os.kill(child, signal.SIGKILL)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:])

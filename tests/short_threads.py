@@ -116,9 +116,9 @@ def _descriptors() -> int:
     return len(os.listdir('/proc/self/fd'))
 
 
-def main(what: str, limit: int, count: int) -> None:
+def main(what: str, limit: str, count: str) -> None:
     """Answer requests by threads that end."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_NOFILE, 2 * (int(limit),))
     origin = _serve(_Handler)
     front = _serve(
         type(
@@ -126,7 +126,7 @@ def main(what: str, limit: int, count: int) -> None:
         )
     )
     before = 0
-    for number in range(count):
+    for number in range(int(count)):
         if number <= WARM_UP:
             before = max(before, _descriptors())
         connection = http.client.HTTPConnection('127.0.0.1', front.server_port, timeout=30)
@@ -143,4 +143,4 @@ def main(what: str, limit: int, count: int) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:])

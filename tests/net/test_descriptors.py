@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import contextlib
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.many_hosts import WAYS
+from tests.prepared import Run, prepared
 
-ROOT = Path(__file__).parents[2]
-
+LOOPS = ['libev-cext', 'libuv']
 #: For each way, the limit of descriptors and the number of hosts.
 NUMBERS = {'by-default': ('400', '350'), 'adapter': ('400', '350'), 'unlimited': ('64', '100')}
 
 
+@pytest.fixture(scope='module')
+def programs() -> Iterator[dict[str, Run]]:
+    """Return a function for each loop that runs the program in :mod:`tests.many_hosts`."""
+    with contextlib.ExitStack() as stack:
+        yield {loop: stack.enter_context(prepared('tests.many_hosts', loop=loop)) for loop in LOOPS}
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='every address in 127/8 is a host on Linux only')
-@pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
+@pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', WAYS)
-def test_idle_connections_are_closed_when_descriptors_run_out(loop: str, way: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, '-m', 'tests.many_hosts', way, *NUMBERS.get(way, ('64', '30'))],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'GEVENT_LOOP': loop},
-    )
+def test_idle_connections_are_closed_when_descriptors_run_out(programs: dict[str, Run], loop: str, way: str) -> None:
+    ran = programs[loop](way, *NUMBERS.get(way, ('64', '30')))
     assert ran.returncode == 0, ran.stderr

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
@@ -16,43 +15,50 @@ from geventnode.errors import IncompleteBody, InheritedConnection, SocketHangUp
 from geventnode.net.forks import register
 from tests.children import check_in_child
 from tests.forking import WAYS
+from tests.prepared import prepared
 
-ROOT = Path(__file__).parents[2]
+Run = Callable[..., None]
 LOOPS = ['libev-cext', 'libuv']
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
 
 
-def run(loop: str, *arguments: str) -> None:
-    """Run the program in :mod:`tests.forking` on the given loop."""
-    ran = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'tests.forking', *arguments],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'GEVENT_LOOP': loop},
-    )
-    assert ran.returncode == 0, ran.stderr
+@pytest.fixture(scope='module')
+def run() -> Iterator[Run]:
+    """Return a function that runs the program in :mod:`tests.forking`: ``run(loop, way, *checks)``."""
+    with contextlib.ExitStack() as stack:
+        programs = {
+            (loop, patched): stack.enter_context(
+                prepared('tests.forking', loop=loop, patched=patched, options=('-W', 'ignore'))
+            )
+            for loop in LOOPS
+            for patched in (False, True)
+        }
+
+        def run(loop: str, way: str, *checks: str) -> None:
+            ran = programs[loop, not way.startswith('unpatched')](way, *checks)
+            assert ran.returncode == 0, ran.stderr
+
+        yield run
 
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', WAYS)
-def test_the_parent_of_a_fork_continues(loop: str, way: str) -> None:
+def test_the_parent_of_a_fork_continues(run: Run, loop: str, way: str) -> None:
     """Its kept connections, a waiting exchange, its agent and its acceptor, with and without TLS."""
     run(loop, way, 'plain', 'tls')
 
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', [way for way in WAYS if way.startswith('unpatched')])
-def test_another_thread_of_the_parent_continues(loop: str, way: str) -> None:
+def test_another_thread_of_the_parent_continues(run: Run, loop: str, way: str) -> None:
     """The child has a copy of its loop, but not its thread."""
     run(loop, way, 'thread')
 
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', ['fork', 'unpatched-fork'])
-def test_waiting_greenlets_fail_in_the_child_only(loop: str, way: str) -> None:
+def test_waiting_greenlets_fail_in_the_child_only(run: Run, loop: str, way: str) -> None:
     """They wait for a response, a connection, a handshake, room, or the rest of a body; those of the parent succeed."""
     run(loop, way, 'waiting')
 
