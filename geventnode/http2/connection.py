@@ -425,10 +425,12 @@ class Connection(ServedConnection):
         return True
 
     def send_at_once(self, stream: Stream, data: bytes) -> bool:
-        """Send a piece of a body if nothing waits before it; return whether it was sent.
+        """Send a piece of a body if nothing waits before it.
 
-        The effect is that of the queue of ``stream`` and of :meth:`pump`, in a quarter less of the steps of a write.
-        Small writes during an input are left to :meth:`can_delay`.
+        The effect is that of the queue of ``stream`` and of :meth:`pump`, in fewer steps. Small writes during an input
+        are left to :meth:`can_delay`.
+
+        :returns: whether the piece was sent, or is in the collected output.
         """
         engine, state, size = self.engine, stream.state, len(data)
         if (
