@@ -114,13 +114,18 @@ def test_sections_and_tables_have_names(page: Browser) -> None:
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [320, 360, 412, 1200])
+@pytest.mark.parametrize('width', [320, 360, 412, 768, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
     wide = "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth).length"
     with page.appearance(width, 800, scheme):
         assert page.evaluate('document.scrollingElement.scrollWidth') <= width
         assert page.evaluate(wide) == 0
+        # the next snapshot replaces the texts
+        figure = page.evaluate("(setText('p99', '47.8 ms'), document.querySelector('#p99').offsetHeight)")
+        assert figure < 50, 'a figure has several lines'
+        lost = "(setStatus('No connection, trying again; these are the figures of 12:00:00', false), "
+        assert page.evaluate(lost + "document.querySelector('header').offsetHeight)") < 120
         ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')
         assert (sum(ground) < 200) == (scheme == 'dark')
         ratio, where = page.evaluate(CONTRAST)
