@@ -51,6 +51,7 @@ setup(
         'websocket': ['wsproto>=1.2'],
         'test': [
             'pytest>=9.0',
+            'pytest-xdist>=3.6',
             'bottle>=0.13',
             'cherrypy>=18.10',
             'django>=5.2',

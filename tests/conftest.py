@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ import pytest
 
 from tests.leaks import LeakCheck
 
-__all__ = ['must_call', 'no_leaks', 'no_switch', 'own_objects', 'seed']
+__all__ = ['must_call', 'no_leaks', 'no_switch', 'seed']
 
 pytest_plugins = [
     'pytester',
     'tests.emitters',
     'tests.hangs',
-    'tests.processes',
     'tests.summary',
     'tests.servers',
     'tests.origins',
@@ -47,12 +47,13 @@ pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.socke
 #: Number of tests after which the objects that pytest keeps are hidden from the collector.
 TESTS_HIDDEN = 50
 SEED = int(os.environ.get('GEVENTNODE_SEED') or random.SystemRandom().getrandbits(32))
-# The processes that tests start have the same.
+# The processes of xdist, and those that tests start, have the same.
 os.environ['GEVENTNODE_SEED'] = str(SEED)
 # Images of containers often forbid bytecode. Hundreds of interpreters would then compile this package anew.
 if os.environ.pop('PYTHONDONTWRITEBYTECODE', None) is not None:
     sys.dont_write_bytecode = False
-SYSTEM = Path(__file__).parent / 'system'
+#: The beginning of the paths of the system tests.
+SYSTEM = f'{Path(__file__).parent / "system"}{os.sep}'
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))
 _finished = itertools.count(1)
 
@@ -70,12 +71,6 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_finish() -> None:
-    """Hide the objects of pytest and of all modules from the collector, before processes are forked."""
-    _hide()
-
-
-@pytest.fixture(autouse=True, scope='session')
-def own_objects() -> None:
     """Create the objects of the process itself, and hide them from the collector, before the first test."""
     hub = gevent.get_hub()
     hub.threadpool.apply(int)
@@ -94,14 +89,31 @@ def _hide() -> None:
 # -- distribution ---------------------------------------------------------------------------------------------------
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return the number of processes: two for a processor, because tests wait for other programs and for timers."""
+    if os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS'):
+        return None
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with long tests and those of programs, and end with short ones, so that all processes end together."""
+    """Deal the files, so that each process begins with long tests and those of programs, and ends with short ones.
+
+    xdist gives each process an equal part of the list; a process without work takes the end of another one's part. The
+    tests of a file stay together, because they can share servers; the longest ones are dealt one by one.
+    """
     items.sort(key=_precedence)
+    shares: defaultdict[object, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        shares[item if item.get_closest_marker('hangs_after') else item.path].append(item)
+    processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    dealt = [list(shares.values())[number::processes] for number in range(processes)]
+    items[:] = [item for part in dealt for share in part for item in share]
 
 
 def _precedence(item: pytest.Item) -> tuple[float, bool]:
     marker = item.get_closest_marker('hangs_after')
-    return -marker.args[0] if marker else 0.0, SYSTEM not in item.path.parents
+    return -marker.args[0] if marker else 0.0, not str(item.path).startswith(SYSTEM)
 
 
 # -- skips ----------------------------------------------------------------------------------------------------------

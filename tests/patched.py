@@ -2,7 +2,7 @@
 
 This is a program and not an option of pytest because the library must be patched before pytest is imported. Test
 files that start processes, only read files, or do not use gevent are left out: patching does not affect them. The
-others run in several processes, like the suite itself (``tests/processes.py``).
+others are dealt out to :data:`PARTS` parts of about the same length, so that several processes can share the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ['SAME_EITHER_WAY', 'files', 'main']
+__all__ = ['PARTS', 'SAME_EITHER_WAY', 'files', 'main', 'part_of_files']
 
 TESTS = Path(__file__).parent
 SAME_EITHER_WAY = [
@@ -38,13 +38,15 @@ SAME_EITHER_WAY = [
     'test_packaging.py',
     'test_patched.py',
     'test_platforms.py',
-    'test_processes.py',
     'protocol/*',
     'net/test_short_threads.py',
     'stream/test_memory.py',
     'test_summary.py',
     'testing/test_pytest.py',
 ]
+
+#: Each part starts an interpreter, which takes a second; the longest part is the granularity of the distribution.
+PARTS = 8
 
 
 def files() -> list[Path]:
@@ -58,10 +60,17 @@ def _patterns() -> list[str]:
     return [str(TESTS / name) for name in SAME_EITHER_WAY]
 
 
+def part_of_files(number: int) -> list[Path]:
+    """Return the files of a part; the first one has the number 0."""
+    # Neighbours test the same object, and have about the same length: each part gets every eighth file.
+    return files()[number::PARTS]
+
+
 def main(arguments: list[str]) -> int:
     """Run pytest with ``arguments`` and return its exit status."""
     ignored = [f'--ignore-glob={pattern}' for pattern in _patterns()]
-    return pytest.main(['-p', 'no:cacheprovider', *ignored, *arguments])
+    # xdist would start processes that are not patched.
+    return pytest.main(['-p', 'no:cacheprovider', '--numprocesses=0', *ignored, *arguments])
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """End a run with five lines: the results, the skips, the slowest tests, the seed, and the command to run it again.
 
-Only the process that prints has them: the reports of the others (``tests/processes.py``), and the properties that tests
-record for other runs (:data:`TESTS`, :data:`SKIPPED`), are combined there.
+Only the process that prints has them: the reports of xdist's processes, and the properties that tests record for runs
+in other processes (:data:`TESTS`, :data:`SKIPPED`), are combined there.
 """
 
 from __future__ import annotations

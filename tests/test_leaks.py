@@ -176,7 +176,7 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
         '-c',
         os.path.join(root, 'pyproject.toml'),
         f'--rootdir={pytester.path}',
-        '--processes=1',
+        '-n0',
         'test_inner.py',
         '-q',
     )
@@ -205,18 +205,18 @@ IGNORED = """
 """
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [0, 1])
 def test_programs_do_not_inherit_ignored_signals(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     """``nohup pytest`` ignores SIGHUP, and programs that tests start end at it nevertheless."""
     root = os.path.dirname(os.path.dirname(__file__))
     monkeypatch.setenv('PYTHONPATH', root)
-    pytester.makepyfile(test_inner=IGNORED, test_other=IGNORED)
+    pytester.makepyfile(test_inner=IGNORED)
     settings = ['-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        ran = pytester.runpytest_subprocess(*settings, f'--processes={processes}', '-q', '.')
+        ran = pytester.runpytest_subprocess(*settings, f'-n{processes}', '-q', 'test_inner.py')
     finally:
         signal.signal(signal.SIGHUP, before)
-    ran.assert_outcomes(passed=2)
+    ran.assert_outcomes(passed=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -16,20 +15,23 @@ from gevent import monkey
 from tests import patched
 from tests.summary import SKIPPED, TESTS
 
-__all__ = ['test_every_exception_exists', 'test_suite_with_the_standard_library_patched']
+__all__ = ['test_parts_are_complete', 'test_suite_with_the_standard_library_patched']
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_every_exception_exists() -> None:
-    """The list of files that are left out has no superfluous entry."""
-    assert patched.TESTS / 'net' / 'test_socket.py' in patched.files()
+def test_parts_are_complete() -> None:
+    """Every file is in one part, and the list of files that are left out has no superfluous entry."""
+    parts = [file for number in range(patched.PARTS) for file in patched.part_of_files(number)]
+    assert sorted(parts) == patched.files()
+    assert patched.TESTS / 'net' / 'test_socket.py' in parts
     assert [name for name in patched.SAME_EITHER_WAY if not list(patched.TESTS.glob(name))] == []
 
 
 @pytest.mark.hangs_after(3600)
+@pytest.mark.parametrize('part', range(patched.PARTS))
 def test_suite_with_the_standard_library_patched(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    part: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """The suite also passes after ``gevent.monkey.patch_all()``."""
     assert not monkey.is_module_patched('socket'), 'the standard library must not be patched in this process'
@@ -37,11 +39,7 @@ def test_suite_with_the_standard_library_patched(
     faulthandler.cancel_dump_traceback_later()
     report = tmp_path / 'report.xml'
     ran = subprocess.run(
-        # One for a processor: the other tests run at the same time.
-        [
-            *(sys.executable, '-m', 'tests.patched', '-q'),
-            *(f'--junit-xml={report}', f'--processes={max(2, len(os.sched_getaffinity(0)))}'),
-        ],
+        [sys.executable, '-m', 'tests.patched', '-q', f'--junit-xml={report}', *patched.part_of_files(part)],
         cwd=ROOT,
         check=False,
         text=True,

@@ -15,8 +15,6 @@ INNER = f"""
     import os
     import pytest
 
-    # Each long test is a share of its own, for one of several processes.
-    @pytest.mark.hangs_after(60)
     @pytest.mark.parametrize('number', range(4))
     def test_passes(number):
         pass
@@ -55,20 +53,13 @@ def last_lines(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> La
     root = os.path.dirname(os.path.dirname(__file__))
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     monkeypatch.delenv('GEVENTNODE_NO_SKIPS', raising=False)
+    monkeypatch.delenv('PYTEST_XDIST_WORKER', raising=False)
     monkeypatch.setenv('PYTHONPATH', root)
     monkeypatch.setenv('COLUMNS', '100')
 
     def run(source: str, *arguments: str) -> list[str]:
         pytester.makepyfile(test_inner=source)
-        settings = [
-            '-p',
-            'tests.processes',
-            '-p',
-            'tests.summary',
-            '-c',
-            os.path.join(root, 'pyproject.toml'),
-            f'--rootdir={pytester.path}',
-        ]
+        settings = ['-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
         ran = pytester.runpytest_subprocess(*settings, '-q', *arguments, 'test_inner.py')
         lines = ran.stdout.lines
         (heading,) = (number for number, line in enumerate(lines) if line.strip('= ') == 'summary')
@@ -77,30 +68,30 @@ def last_lines(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> La
     return run
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [0, 2])
 def test_success(last_lines: LastLines, processes: int) -> None:
-    results, skipped, slowest, seed, again, last = last_lines(INNER, f'--processes={processes}')
+    results, skipped, slowest, seed, again, last = last_lines(INNER, f'-n{processes}')
     assert results == 'results: 8 passed, 1 failed as expected, 1,500 more passed in processes of these tests'
     assert skipped == 'skipped: 5: it is too late (3); this machine has no modem (2)'
     assert slowest.startswith('slowest: test_inner.py::test_')
     assert slowest.count(' s)') == 3
     assert seed == 'seed:    GEVENTNODE_SEED=12345 repeats the random choices'
     assert again.startswith('again:   GEVENTNODE_SEED=12345 ')
-    assert again.endswith(f' -q --processes={processes} test_inner.py')
+    assert again.endswith(f' -q -n{processes} test_inner.py')
     assert '--last-failed' not in again
     assert last.startswith('8 passed, 3 skipped, 1 xfailed')
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [0, 2])
 def test_failure(last_lines: LastLines, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
     monkeypatch.setenv('FAILS', 'yes')
-    results, _, _, _, again, _ = last_lines(INNER, f'--processes={processes}')
+    results, _, _, _, again, _ = last_lines(INNER, f'-n{processes}')
     assert results.startswith('results: 6 passed, 1 failed, 1 failed outside the test itself, 1 failed as expected')
     assert again.endswith(' test_inner.py --last-failed')
 
 
 def test_module_that_is_skipped(last_lines: LastLines) -> None:
-    results, skipped, slowest, *_ = last_lines("import pytest; pytest.importorskip('modem')", '--processes=1')
+    results, skipped, slowest, *_ = last_lines("import pytest; pytest.importorskip('modem')", '-n0')
     assert results == 'results: no test has run'
     assert skipped.startswith('skipped: 1: could not import ')
     assert slowest == 'slowest: none'
