@@ -169,14 +169,14 @@ def _response_head(socket: Socket, parser: ResponseParser) -> ResponseHead | Non
 
 def _refused(way: ProxiedOrigin, target: str, response: ResponseHead) -> ProxyError:
     """Return the error for a proxy that opens no tunnel."""
-    status = f'{response.status_code} {response.status_message}'.strip()[:QUOTED]
-    problem = f'refused a tunnel to {target}: {status}'
+    reason = response.status_message
     fields = {name: ', '.join(value) if isinstance(value, list) else value for name, value in response.fields.items()}
-    if way.authorization is not None:
+    if way.authorization:
         # some proxies show the request in their refusal
         secret = way.authorization.partition(' ')[2] or way.authorization
-        problem = problem.replace(secret, '***')
+        reason = reason.replace(secret, '***')
         fields = {name: value.replace(secret, '***') for name, value in fields.items()}
+    problem = f'refused a tunnel to {target}: {f"{response.status_code} {reason}".strip()[:QUOTED]}'
     if response.status_code == 407:
         problem += (
             '; its URL needs a user and a password'

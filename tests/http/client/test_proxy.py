@@ -594,6 +594,13 @@ def test_each_failure_of_a_tunnel(
     assert request.agent.total_socket_count == 0
 
 
+def test_refusal_of_an_empty_field_is_quoted(pool: MakePool, origin: MakeOrigin) -> None:
+    where = origin(once(b'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n', 'wait'))
+    request = https.get('https://localhost/', agent=pool(proxy=where.url), headers={'Proxy-Authorization': ''})
+    with pytest.raises(ProxyError, match=r'localhost:443: 407 Who; .* \(Basic\)$'):
+        request.get_response()
+
+
 def test_refusal_has_the_fields(pool: MakePool, origin: MakeOrigin) -> None:
     said = b'HTTP/1.1 407 x\r\nProxy-Authenticate: Basic\r\nProxy-Authenticate: Digest\r\nSet-Cookie: a\r\n\r\n'
     with pytest.raises(ProxyError, match=r'its URL needs a user and a password \(Basic, Digest\)') as caught:
