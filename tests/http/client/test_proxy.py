@@ -595,9 +595,9 @@ def test_each_failure_of_a_tunnel(
 
 
 def test_refusal_of_an_empty_field_is_quoted(pool: MakePool, origin: MakeOrigin) -> None:
-    where = origin(once(b'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n', 'wait'))
+    where = origin(once(b'HTTP/1.1 407 Denied\r\nProxy-Authenticate: Basic\r\n\r\n', 'wait'))
     request = https.get('https://localhost/', agent=pool(proxy=where.url), headers={'Proxy-Authorization': ''})
-    with pytest.raises(ProxyError, match=r'localhost:443: 407 Who; .* \(Basic\)$'):
+    with pytest.raises(ProxyError, match=r'localhost:443: 407 Denied; .* \(Basic\)$'):
         request.get_response()
 
 
