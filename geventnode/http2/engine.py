@@ -692,6 +692,11 @@ class Engine:
         if self._is_idle(number):
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'RST_STREAM on a stream that has not begun')
         stream = self.streams.get(number)
+        if stream is None and self._counter.was_reset(number):
+            # h2 sends one more for each DATA frame that was on its way when its user reset the stream
+            self._count_control_frame()
+            return
+        self._counter.remember_reset(number)
         self._count_reset()
         if stream is not None:
             self._close(stream)

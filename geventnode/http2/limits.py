@@ -45,7 +45,7 @@ class ConnectionLimits:
     flood_window: float = 10.0
     #: Streams that the client resets, or makes the server reset.
     max_resets: int = 500
-    #: PING, SETTINGS, PRIORITY and GOAWAY frames, frames of unknown types, and ignored heads.
+    #: PING, SETTINGS, PRIORITY and GOAWAY frames, frames of unknown types, repeated resets, and ignored heads.
     max_control_frames: int = 1000
     #: DATA frames without data that do not end a stream, and empty parts of a head.
     max_empty_frames: int = 100
@@ -73,7 +73,7 @@ class ConnectionLimits:
 class FrameCounter:
     """Count the frames of one connection in periods of ``flood_window`` seconds."""
 
-    __slots__ = ('_ends', 'control_frames', 'data_sent', 'empty_frames', 'resets', 'window_updates')
+    __slots__ = ('_ends', '_reset_streams', 'control_frames', 'data_sent', 'empty_frames', 'resets', 'window_updates')
 
     def __init__(self) -> None:
         self._ends = 0.0
@@ -86,6 +86,17 @@ class FrameCounter:
         self.window_updates = 0
         #: DATA frames that the server has sent.
         self.data_sent = 0
+        self._reset_streams: set[int] | None = None
+
+    def was_reset(self, number: int) -> bool:
+        """Return whether the client has reset the stream in this period."""
+        return self._reset_streams is not None and number in self._reset_streams
+
+    def remember_reset(self, number: int) -> None:
+        """Remember that the client has reset the stream."""
+        if self._reset_streams is None:
+            self._reset_streams = set()
+        self._reset_streams.add(number)
 
     def advance(self, now: float, period: float) -> None:
         """Begin another period if the present one is over.

@@ -71,7 +71,10 @@ FLOODS = {
     'rapid reset': (streams(resets, 501), 'http2_max_resets'),
     'resets by the server': (streams(provoked, 501), 'http2_max_resets'),
     'malformed requests': (streams(malformed, 501), 'http2_max_resets'),
-    'RST_STREAM on a stream that ended': ([OPEN, *[frame(RST_STREAM, 0, 1, number(8))] * 501], 'http2_max_resets'),
+    'RST_STREAM on a stream that ended': (
+        [OPEN, *[frame(RST_STREAM, 0, 1, number(8))] * 1002],
+        'http2_max_control_frames',
+    ),
     'HEADERS on a stream that was reset': (
         [OPEN, frame(WINDOW_UPDATE, 0, 1, number(0)), *[frame(HEADERS, END_HEADERS | END_STREAM, 1, block())] * 1001],
         'http2_max_control_frames',

@@ -321,6 +321,16 @@ def test_no_bytes_are_no_credit() -> None:
     assert tested.take_output() == b''
 
 
+def test_repeated_reset_is_a_control_frame() -> None:
+    tested = engine(max_resets=1, max_control_frames=10)
+    # SETTINGS is the first one
+    list(tested.receive(PREFACE + SETTINGS + head() + frame(3, 0, 1, bytes(4)), 0.0))
+    assert list(tested.receive(frame(3, 0, 1, bytes(4)) * 9, 0.0)) == []
+    [event] = tested.receive(frame(3, 0, 1, bytes(4)), 0.0)
+    assert isinstance(event, ConnectionFailed)
+    assert event.limit == 'http2_max_control_frames'
+
+
 def test_long_head_is_divided() -> None:
     tested = engine()
     [event] = tested.receive(PREFACE + SETTINGS + head(end=True), 0.0)
