@@ -28,16 +28,19 @@ _OPEN, _FIXED, _BODY = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BO
 #: ``Date: `` and the line end around the value of :func:`date_line`.
 _DATE_START, _DATE_END = len('Date: '), -2
 
+#: Blanks around a value, which make a message malformed (RFC 9113, section 8.2.1). HTTP/1.1 ignores them.
+_BLANKS = ' \t'
+
 EncodedFields = list[tuple[bytes, bytes]]
 
 
 def encode_fields(fields: Any) -> EncodedFields:
     """Return (name, value) pairs of text as bytes.
 
-    Names are in lower case, and fields about the connection are left out.
+    Names are in lower case, values have no blanks around them, and fields about the connection are left out.
     """
     return [
-        (lower.encode('latin-1'), value.encode('latin-1'))
+        (lower.encode('latin-1'), value.strip(_BLANKS).encode('latin-1'))
         for lower, value in ((name.lower(), value) for name, value in fields)
         if lower not in CONNECTION_FIELDS
     ]
@@ -112,9 +115,9 @@ class StreamResponse(ServerResponse):
             if name is None or (drops_length and lower == 'content-length'):
                 continue
             if type(value) is str:
-                head.append((name, value.encode('latin-1')))
+                head.append((name, value.strip(_BLANKS).encode('latin-1')))
             else:
-                head += [(name, item.encode('latin-1')) for item in value]
+                head += [(name, item.strip(_BLANKS).encode('latin-1')) for item in value]
         if self.send_date and 'date' not in fields and 'date' not in self._removed_fields:
             head.append(_date_field())
         if line.startswith('Content-Length'):

@@ -337,6 +337,25 @@ def test_application_cannot_send_other_values(connect_h2: Connect, value: str) -
     assert (response.status, response.body, len(refused)) == (200, b'safe', 4)
 
 
+def test_blanks_around_values_are_removed(connect_h2: Connect) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_information(110, {'X-Early': ' 1\t'})
+        response.set_header('X-One', ' a b\t')
+        response.set_header('X-Two', ['c ', ' d', '\t'])
+        response.add_trailers({'X-Sum': ' 2 '})
+        response.end(b'x')
+
+    response = fetch(connect_h2(listener))
+    assert response.informational == [(110, {'x-early': '1'})]
+    assert [pair for pair in response.raw_headers if pair[0].startswith('x-')] == [
+        ('x-one', 'a b'),
+        ('x-two', 'c'),
+        ('x-two', 'd'),
+        ('x-two', ''),
+    ]
+    assert response.trailers == {'x-sum': '2'}
+
+
 def test_reset_is_a_client_that_left(connect_h2: Connect) -> None:
     log = Log()
 
