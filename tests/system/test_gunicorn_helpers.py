@@ -202,11 +202,6 @@ def test_a_dirty_worker_that_was_killed(directory: Path, preload: bool) -> None:
 def test_every_command(directory: Path, preload: bool) -> None:
     """``gunicornc`` shows and changes web workers and dirty workers, reloads, and stops."""
     with site(directory, preload) as made:
-        # before the calls: see above
-        made.control('dirty add 1')
-        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
-        made.control('dirty remove 1')
-        made.gunicorn.wait_for('Dirty worker exited')
         pid = made.call('/pid')
         shown = made.run_gunicornc('show all')
         assert [each['pid'] for each in shown['web_workers']] == [pid]
@@ -217,6 +212,12 @@ def test_every_command(directory: Path, preload: bool) -> None:
         assert made.control('show config')['worker_class']
         assert made.control('show stats')['workers_current'] == 1
         assert made.control('show listeners')['count'] == 1
+        made.control('dirty add 1')
+        made.gunicorn.wait_for(f'{LISTENING} on .*worker-3')
+        made.control('dirty remove 1')
+        # it was called: see above
+        if sys.version_info < (3, 12):
+            made.gunicorn.wait_for('Dirty worker exited')
         made.control('worker add 1')
         second = int(made.gunicorn.wait_for_each(BOOTED, CONTROLLED)[0][1])
         made.control('worker remove 1')
