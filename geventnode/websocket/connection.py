@@ -287,10 +287,10 @@ class WebSocket(EventEmitter):
             # these precede the bytes that the socket has buffered
             self._reader.feed(received)
             self._held = True
+            # a reader that waits by then can answer a message before an error behind it ends the connection
+            self._wait_for_turn()
         socket._set_protocol(_Input(self))
-        if self._held:
-            self._decode()
-        else:
+        if not self._held:
             socket._resume_reading()
 
     def __enter__(self) -> WebSocket:
@@ -434,7 +434,7 @@ class WebSocket(EventEmitter):
     def _wait_for_message(self) -> None:
         """Blocks until there is a message. Raises the error of a closed connection."""
         while not self._messages:
-            if self._held:
+            if self._held and self._turn is None:
                 self._decode()
                 if self._messages:
                     return

@@ -170,6 +170,27 @@ def test_the_first_frame_can_arrive_with_the_response(origin: MakeOrigin) -> Non
 # -- the handshake ----------------------------------------------------------------------------------------------------
 
 
+def test_a_message_before_an_error_can_be_answered(origin: MakeOrigin) -> None:
+    """Also if both have arrived with the response."""
+    log = Log()
+
+    def script(peer: Peer) -> None:
+        head = peer.until(b'\r\n\r\n').decode()
+        key = next(line[19:] for line in head.split('\r\n') if line.startswith('Sec-WebSocket-Key: '))
+        lines = ['HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket', 'Connection: Upgrade']
+        response = '\r\n'.join([*lines, f'Sec-WebSocket-Accept: {accept_token(key)}', '\r\n']).encode()
+        peer.send(response + frame(b'x', TEXT, mask=None) + frame(b'y', TEXT, mask=None, rsv=0x20))
+        log.append(read_masked(peer))
+        log.append(read_masked(peer)[0])
+
+    ws = websocket.connect(f'ws://127.0.0.1:{origin(script).port}/')
+    ws.send(ws.receive())
+    with pytest.raises(websocket.WebSocketProtocolError):
+        ws.receive()
+    log.wait_for_length(2)
+    assert log == [(0x80 | TEXT, b'x'), 0x80 | CLOSE]
+
+
 def test_the_request(origin: MakeOrigin) -> None:
     log = Log()
 
