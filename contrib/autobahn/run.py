@@ -36,7 +36,7 @@ OPTIONS: Any = {
     'max_message_size': 64 * 2**20,
     'max_fragments': 0,
 }
-PASSED = 'OK', 'INFORMATIONAL', 'NON-STRICT'
+PASSED = 'OK', 'INFORMATIONAL'
 
 
 def main() -> int:
