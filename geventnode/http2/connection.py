@@ -25,7 +25,7 @@ from geventnode.http.server.refusals import refusal_reason
 from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http.server.workers import Worker
 from geventnode.http2.codes import ErrorCode, code_name
-from geventnode.http2.deadlines import due
+from geventnode.http2.deadlines import pending
 from geventnode.http2.engine import (
     ConnectionFailed,
     DataReceived,
@@ -253,20 +253,24 @@ class Connection(ServedConnection):
 
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
-        when, act = due(self, now)
-        if when <= now and self.socket._has_progress():
+        found = pending(self, now)
+        if min(when for when, _ in found) <= now and self.socket._has_progress():
             # of a client that receives slowly
-            when, act = due(self, now)
-        shortest = now + self.server._shortest_timeout
-        if when > now:
-            self._expires = min(when, shortest)
-        elif self.state is not _LINGERING and deadlines(self.hub).grants_grace(self.socket, now):
+            found = pending(self, now)
+        self._expires = min([now + self.server._shortest_timeout, *(when for when, _ in found if when > now)])
+        late = [act for when, act in found if when <= now]
+        if not late:
+            return
+        if self.state is not _LINGERING and deadlines(self.hub).grants_grace(self.socket, now):
             # look again next time: it can have read until then
             self._expires = now
-        else:
-            self._expires = shortest
+            return
+        for act in late:
             act()
-            self.pump()
+            if self.state is _LINGERING or self.state is _CLOSED:
+                # the effect of one was the end of all streams
+                return
+        self.pump()
 
     # -- events of the engine: run by the hub ---------------------------------------------------------------------
 

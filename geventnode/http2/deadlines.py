@@ -1,4 +1,4 @@
-"""Find the next deadline of an HTTP/2 connection, and its effect.
+"""Find the deadlines of an HTTP/2 connection, and their effects.
 
 The times are those of HTTP/1.1, with the same options: an idle connection, a head, a body, and inactivity. The last two
 are counted for each stream. A client that never opens its windows is inactive: the response waits for it. A client that
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
     from geventnode.http2.connection import Connection
     from geventnode.http2.stream import Stream
 
-__all__ = ['due']
+__all__ = ['pending']
 
 log = logging.getLogger('geventnode.error')
 
 Deadline = tuple[float, Callable[[], object]]
 
 
-def due(connection: Connection, now: float) -> Deadline:
-    """Return the time of the next deadline of ``connection``, and its effect."""
+def pending(connection: Connection, now: float) -> list[Deadline]:
+    """Return the times of all deadlines of ``connection``, and their effects.
+
+    It has at least one.
+    """
     state = connection.state.value
     server, socket = connection.server, connection.socket
     if state == 'closed':
-        return NEVER, connection.close
+        return [(NEVER, connection.close)]
     if state == 'lingering':
         if socket.writable_length:
-            return socket._unsent_since + (server.timeout or NEVER), socket.destroy
-        return connection.began + LINGER_TIME, socket.destroy
+            return [(socket._unsent_since + (server.timeout or NEVER), socket.destroy)]
+        return [(connection.began + LINGER_TIME, socket.destroy)]
     found: list[Deadline] = []
     if connection.block_began is not None:
         found.append((connection.block_began + (server.headers_timeout or NEVER), partial(_late_head, connection)))
@@ -57,7 +60,7 @@ def due(connection: Connection, now: float) -> Deadline:
         found.append((socket._unsent_since + (server.timeout or NEVER), socket.destroy))
     elif connection.block_began is None:
         found.append((connection.began + _idle_time(connection), partial(_close_idle, connection)))
-    return min(found, key=_time)
+    return found
 
 
 def _time(deadline: Deadline) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as stdlib
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -30,6 +31,20 @@ def test_reader_gets_the_timeout(connect_h2: Connect) -> None:
     client = connect_h2(listener, request_timeout=0.1)
     assert client.response(client.start('POST', '/')).status == 408
     assert 'request_timeout' in log[0]
+
+
+def test_late_bodies_of_all_streams_end_together(connect_h2: Connect) -> None:
+    client = connect_h2(lambda request, response: response.end(request.read()), request_timeout=60)
+    client.response(client.get())
+    numbers = [client.start('POST', '/') for _ in range(5)]
+    other = client.start('POST', '/')
+    [connection] = client.site.server._connections()  # type: ignore[attr-defined]
+    until(lambda: len([stream for stream in connection.streams.values() if stream.reader]) == 6)
+    connection.streams[other].began += 60
+    connection._on_deadline(monotonic() + 61)
+    assert [client.response(number).status for number in numbers] == [408] * 5
+    client.send_data(other, b'in time', end=True)
+    assert client.response(other).body == b'in time'
 
 
 def test_late_body_after_the_head_is_reset(connect_h2: Connect) -> None:
