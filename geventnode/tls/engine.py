@@ -31,8 +31,12 @@ FIRST_BYTES = 16
 
 _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')
 
+class _CloseNotify(bytes):
+    """The class of an object that is no data: Python shares equal bytes, since 3.15 also results of bytes()."""
+
+
 #: Passed to :meth:`TLSEngine.send` at the very end, and compared by identity: send ``close_notify``.
-CLOSE_NOTIFY = bytes((0,))
+CLOSE_NOTIFY = _CloseNotify(1)
 
 #: Returns the context for the name that a client requests, or the alert to send.
 ContextChooser = Callable[[str | None], ssl.SSLContext | int]
