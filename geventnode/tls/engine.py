@@ -31,6 +31,7 @@ FIRST_BYTES = 16
 
 _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')
 
+
 class _CloseNotify(bytes):
     """The class of an object that is no data: Python shares equal bytes, since 3.15 also results of bytes()."""
 
