@@ -316,8 +316,10 @@ def dropped_by_broadcast() -> None:
     def work(request: Any, response: Any) -> None:
         dropped = gevent.event.AsyncResult()
         response.on('error', dropped.set_exception)
-        events = http.EventBroadcast(max_send_queue=0)
+        events = http.EventBroadcast(max_send_queue=1)
         events.add(response)
+        # more than the kernel takes
+        events.send('x' * 10_000_000)
         events.send('event')
         dropped.get()
 
