@@ -509,7 +509,7 @@ class Engine:
         except BlockError as error:
             raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded: {error}') from None
         if number <= self.last_stream_id:
-            self._read_trailers(number, fields, problem, ended)
+            self._read_trailers(number, fields, size, problem, ended)
             return
         if number - self.last_stream_id > 2:
             self._skipped = (*self._skipped[1 - MAX_SKIPPED :], (self.last_stream_id, number))
@@ -559,7 +559,9 @@ class Engine:
         self.streams[number] = stream
         return stream
 
-    def _read_trailers(self, number: int, fields: Sequence[tuple[str, str]], problem: str | None, ended: bool) -> None:
+    def _read_trailers(
+        self, number: int, fields: Sequence[tuple[str, str]], size: int, problem: str | None, ended: bool
+    ) -> None:
         stream = self.streams.get(number)
         if stream is None:
             if any(low < number < high for low, high in self._skipped):
@@ -573,6 +575,13 @@ class Engine:
             self._fail_stream(stream, ErrorCode.STREAM_CLOSED, 'HEADERS after the end of a request')
         elif not ended:
             self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'a trailer section does not end its stream')
+        elif size > self.limits.header_list:
+            self._fail_stream(
+                stream,
+                ErrorCode.ENHANCE_YOUR_CALM,
+                f'trailers larger than http2_max_header_list_size ({self.limits.header_list} bytes)',
+                'http2_max_header_list_size',
+            )
         else:
             try:
                 if problem is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from geventnode.protocol import Framing, Limits, RequestHead, is_host, is_token
 from geventnode.protocol.block import expectation
+from geventnode.protocol.chunked import FORBIDDEN_TRAILERS
 from geventnode.protocol.headers import merged
 
 __all__ = [
@@ -157,10 +158,13 @@ def trailer_fields(fields: Sequence[tuple[str, str]], limits: Limits) -> list[tu
     """Return the trailer fields of a request.
 
     :param fields: names and values; :func:`field_problem` has returned None for each.
-    :raises Malformed: one is a pseudo-header field, or they are too many.
+    :raises Malformed: one is a pseudo-header field, or forbidden as a trailer, or they are too many.
     """
-    if any(name[:1] == ':' for name, _ in fields):
-        raise Malformed('a trailer section has a pseudo-header field')
+    for name, _ in fields:
+        if name[:1] == ':':
+            raise Malformed('a trailer section has a pseudo-header field')
+        if name in FORBIDDEN_TRAILERS:
+            raise Malformed(f'{name} in a trailer section')
     if 0 < limits.max_headers_count < len(fields):
         raise Malformed(f'more trailers than max_headers_count ({limits.max_headers_count})')
     return list(fields)

@@ -15,14 +15,14 @@ from geventnode.protocol.block import check_line_ends, parse_fields
 from geventnode.protocol.grammar import CHUNK_LINE, lower_name
 from geventnode.protocol.limits import Limits
 
-__all__ = ['ChunkedBody']
+__all__ = ['FORBIDDEN_TRAILERS', 'ChunkedBody']
 
 #: The maximum number of digits of a chunk size.
 _LONGEST_SIZE = 16
 _HEX_DIGITS = frozenset(b'0123456789abcdefABCDEF')
 #: Fields that would change the end of a message or its destination. RFC 9110, section 6.5.1, forbids senders to use
 #: them as trailers, so that they are a sign of an attack.
-_FORBIDDEN_TRAILERS = frozenset(('content-length', 'host', 'transfer-encoding'))
+FORBIDDEN_TRAILERS = frozenset(('content-length', 'host', 'transfer-encoding'))
 
 
 class _Phase(enum.Enum):
@@ -190,7 +190,7 @@ class ChunkedBody:
         if len(trailers) > limits.max_headers_count > 0:
             raise _at(limits.too_many_fields('trailers'), pos)
         for name, _ in trailers:
-            if lower_name(name) in _FORBIDDEN_TRAILERS:
+            if lower_name(name) in FORBIDDEN_TRAILERS:
                 raise ParseError(f'{name} in a trailer section', code='HPE_INVALID_HEADER_TOKEN', offset=pos)
         self.trailers = trailers
         return end + 4

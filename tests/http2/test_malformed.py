@@ -9,6 +9,7 @@ import pytest
 from h2.events import RemoteSettingsChanged
 from h2.settings import SettingCodes
 
+from geventnode.http2.codes import ErrorCode
 from tests.http2.client import Connect
 from tests.servers import ok
 from tests.sockets import until
@@ -146,7 +147,17 @@ def test_body_of_another_size_is_reset(connect_h2: Connect, declared: str, sent:
     assert client.response(client.get()).body == b'complete'
 
 
-@pytest.mark.parametrize('fields', [[(b':path', b'/')], [(b'X-One', b'1')], [(b'connection', b'x')]])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        [(b':path', b'/')],
+        [(b'X-One', b'1')],
+        [(b'connection', b'x')],
+        [(b'content-length', b'3')],
+        [(b'host', b'localhost')],
+        [(b'transfer-encoding', b'chunked')],
+    ],
+)
 def test_malformed_trailers_are_reset(connect_h2: Connect, fields: Any) -> None:
     client = connect_h2(lambda request, response: response.end(request.read()))
     number = client.start('POST', '/')
@@ -155,6 +166,25 @@ def test_malformed_trailers_are_reset(connect_h2: Connect, fields: Any) -> None:
     client.flush()
     assert client.response(number).reset == 1
     assert client.response(client.get()).status == 200
+
+
+def test_trailers_above_the_limit_are_reset(connect_h2: Connect) -> None:
+    failures = []
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            request.read()
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    client.h2.send_headers(number, [(b'x-long', b'x' * 17000)], end_stream=True)
+    client.flush()
+    assert client.response(number).reset == ErrorCode.ENHANCE_YOUR_CALM
+    assert 'http2_max_header_list_size' in str(failures[0])
+    assert client.site.server.refusals == {'http2_max_header_list_size': 1}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
