@@ -79,7 +79,7 @@ def serve(options: argparse.Namespace) -> int:
 
         inherited = supervised()
         if inherited is None:
-            return serve_reloading(binding or _default_binding())
+            return serve_reloading(options, binding or _default_binding())
         parent = Parent(inherited)
         binding = Binding(({'fd': inherited.listener},), {}, f'descriptor {inherited.listener} of the parent')
 
@@ -113,7 +113,7 @@ def serve(options: argparse.Namespace) -> int:
     return _serve_until_signal(server, options.target or 'the demo page', options, parent)
 
 
-def serve_reloading(binding: Binding) -> int:
+def serve_reloading(options: argparse.Namespace, binding: Binding) -> int:
     """Run ``geventnode serve --reload-on-hup``: listen, and let other processes serve.
 
     Each runs the command line of this process again. Blocks until all of them have ended. Returns the exit status.
@@ -125,7 +125,7 @@ def serve_reloading(binding: Binding) -> int:
     with _listen_errors(binding):
         listener = open_listener(parse_listen(binding.args, **binding.options))
     command = [sys.executable, *sys.orig_argv[1:]]
-    return ReloadingServer(command, listener, binding.options.get('path')).run()
+    return ReloadingServer(command, listener, binding.options.get('path'), _notices(options)).run()
 
 
 def serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> int:
@@ -551,7 +551,6 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
 
     :param parent: the process that handles SIGHUP; its end stops the server, too.
     """
-    import os
     import signal
 
     import gevent
@@ -588,8 +587,7 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
     if hasattr(signal, 'SIGUSR1'):
         watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
     server.once('close', stopping.set)
-    # a log in JSON has no other lines
-    notices = sys.stderr if options.access_log_format == 'json' else sys.stdout
+    notices = _notices(options)
     print(
         f'Serving {name} on {_url(server)}\n'
         f'To stop, press Ctrl+C or send SIGTERM: active requests then have {options.grace:g} s to finish. '
@@ -601,16 +599,18 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
         print(f'The monitor is at {options.monitor}, for {clients}', file=notices, flush=True)
     if parent is not None:
-        # before the line, which lets its reader send signals
+        # after the lines above: the parent writes the next one
         parent.notify_ready(when_dead=stopping.set)
-        # in one piece with its end: the parent writes now, too
-        notices.write(f'To load new code, send SIGHUP to process {os.getppid()}.\n')
-        notices.flush()
     stopping.wait()
     _drain(server, options.grace, notices)
     for watcher in watchers:
         watcher.cancel()
     return 128 + forced[0] if forced else 0
+
+
+def _notices(options: argparse.Namespace) -> TextIO:
+    """Return the output for notices: a log in JSON has no other lines."""
+    return sys.stderr if options.access_log_format == 'json' else sys.stdout
 
 
 def _drain(server: Any, grace: float, notices: TextIO) -> None:

@@ -22,7 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 __all__ = ['Parent', 'ReloadingServer', 'Supervised', 'supervised']
 
@@ -139,12 +139,14 @@ class ReloadingServer:
     :param command: the command line of a serving process.
     :param listener: the listening socket.
     :param path: the path of a Unix socket, which is removed at the end; None for another one.
+    :param notices: the output for the line that says how new code is loaded.
     """
 
-    def __init__(self, command: list[str], listener: Any, path: str | None) -> None:
+    def __init__(self, command: list[str], listener: Any, path: str | None, notices: TextIO) -> None:
         self._command = command
         self._listener = listener
         self._path = path
+        self._notices = notices
         # a path with symbolic links leads to the new release, where the directory itself is the old one
         named = os.environ.get('PWD')
         self._directory = named if named and os.path.isdir(named) and os.path.samefile(named, '.') else os.getcwd()
@@ -240,7 +242,10 @@ class ReloadingServer:
             return
         self._starting = None
         before, self._serving = self._serving, child
-        if before is not None:
+        if before is None:
+            self._notices.write(f'To load new code, send SIGHUP to process {os.getpid()}.\n')
+            self._notices.flush()
+        else:
             before.stop(signal.SIGTERM)
             _say(f'reloaded: process {child.pid} serves, and process {before.pid} finishes its requests')
         if self._switches_log:
