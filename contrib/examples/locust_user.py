@@ -324,6 +324,9 @@ class Cookies(CookieJar):
     are not kept.
     """
 
+    # An attribute of CookieJar, which typeshed does not declare.
+    _policy: Any
+
     def __init__(self, policy: Any = None) -> None:
         super().__init__(policy)
         self._fields: dict[str, str | None] = {}
