@@ -50,7 +50,7 @@ MISSING = {
     'socket': 'AF_UNIX AF_NETLINK MSG_DONTWAIT MSG_NOSIGNAL SO_REUSEPORT TCP_QUICKACK TCP_CORK TCP_INFO SCM_RIGHTS '
     'TCP_USER_TIMEOUT TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT TCP_DEFER_ACCEPT TCP_FASTOPEN SO_BINDTODEVICE '
     'IP_TRANSPARENT',
-    'select': 'epoll poll kqueue',
+    'select': 'epoll poll kqueue PIPE_BUF',
 }
 
 #: Those of other packages that the package uses; they are imported before the names are removed.

@@ -7,7 +7,8 @@ other than printable ASCII are written as ``\\xHH`` in the combined format, as n
 lines correctly. In JSON they are written as ``\\u00HH`` (RFC 8259, section 7): a line of either format is ASCII.
 
 Several processes can write to one pipe, and the kernel keeps apart only writes of up to ``PIPE_BUF`` bytes (POSIX,
-``write``). A JSON object that would be longer has shortened texts, so that each line of the pipe is one object.
+``write``), which are 4096 on Linux. A JSON object that would be longer has shortened texts, so that each line of the
+pipe is one object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone
-from select import PIPE_BUF
 from time import localtime, monotonic, time
 from typing import Any, Literal
 
@@ -32,6 +32,10 @@ log = logging.getLogger('geventnode.access')
 
 # strftime() depends on the locale; the format has English names
 MONTHS = ('Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec')
+
+#: Bytes of the longest JSON object with its line end. Windows has no PIPE_BUF, and that of macOS, 512, has no room for
+#: the fields.
+MAX_LINE = 4096
 
 #: Characters of a text in a JSON object that would be too long: five of them fit, beside the rest of the object.
 MAX_TEXT = 640
@@ -112,7 +116,7 @@ def json_access_line(response: Any, status_code: int) -> str:
         'user_agent': headers.get('user-agent'),
     }
     line = _encode(values)
-    return line if len(line) < PIPE_BUF else _shortened(values)
+    return line if len(line) < MAX_LINE else _shortened(values)
 
 
 def _shortened(values: dict[str, Any]) -> str:
