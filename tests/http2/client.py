@@ -65,6 +65,9 @@ class Client:
     :param settings: values for the first SETTINGS frame, by ``h2.settings.SettingCodes``.
     """
 
+    #: The site of a client that ``connect_h2`` has made.
+    site: Any
+
     def __init__(
         self,
         where: Any,
@@ -273,7 +276,7 @@ def connect_h2(serve: Serve) -> Iterator[Connect]:
     def start(listener: Any = None, client: dict[str, Any] | None = None, **options: Any) -> Client:
         site = listener if isinstance(listener, Site) else serve(listener, http2=True, **options)
         made = Client(site.where, **(client or {}))
-        made.site = site  # type: ignore[attr-defined]
+        made.site = site
         clients.append(made)
         return made
 

@@ -38,7 +38,7 @@ def test_late_bodies_of_all_streams_end_together(connect_h2: Connect) -> None:
     client.response(client.get())
     numbers = [client.start('POST', '/') for _ in range(5)]
     other = client.start('POST', '/')
-    [connection] = client.site.server._connections()  # type: ignore[attr-defined]
+    [connection] = client.site.server._connections()
     until(lambda: len([stream for stream in connection.streams.values() if stream.reader]) == 6)
     connection.streams[other].began += 60
     connection._on_deadline(monotonic() + 61)
@@ -105,7 +105,7 @@ def test_listener_for_timeout_decides(connect_h2: Connect, owner: str) -> None:
 
     client = connect_h2(listener, **({'timeout': 0.1} if owner == 'server' else {}))
     if owner == 'server':
-        client.site.server.on('timeout', lambda socket: log.append('timeout'))  # type: ignore[attr-defined]
+        client.site.server.on('timeout', lambda socket: log.append('timeout'))
     number = client.start('POST', '/')
     log.wait_for('timeout')
     go_on.set()

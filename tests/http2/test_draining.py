@@ -31,7 +31,7 @@ def test_requests_in_progress_are_finished(connect_h2: Connect) -> None:
         response.end(b'finished')
 
     client = connect_h2(listener)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     first = client.get()
     begun.wait()
     closing = gevent.spawn(server.stop)
@@ -57,7 +57,7 @@ def test_goaway_follows_the_responses_in_progress(connect_h2: Connect) -> None:
         response.end(bytes(100_000))
 
     client = connect_h2(listener)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     numbers = [client.get() for _ in range(3)]
     begun.wait()
     closing = gevent.spawn(server.stop)
@@ -75,7 +75,7 @@ def test_goaway_follows_the_responses_in_progress(connect_h2: Connect) -> None:
 def test_request_on_its_way_is_served(connect_h2: Connect) -> None:
     client = connect_h2(ok)
     client.response(client.get())
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     closing = gevent.spawn(server.stop)
     # the client has not read the GOAWAY
     number = client.get('/late')
@@ -95,7 +95,7 @@ def test_request_after_the_last_one_is_ignored(connect_h2: Connect, trailers: bo
         response.end(request.url)
 
     client = connect_h2(listener)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     first = client.get('/first')
     closing = gevent.spawn(server.stop)
     client.until(lambda: len(client.goaways) == 2)
@@ -121,7 +121,7 @@ def test_request_after_the_last_one_is_ignored(connect_h2: Connect, trailers: bo
 def test_idle_connection_closes_at_once_without_an_answer(connect_h2: Connect) -> None:
     client = connect_h2(ok)
     client.response(client.get())
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     # this client answers no PING: it does not read
     server.close()
     gevent.sleep(0)
@@ -132,7 +132,7 @@ def test_idle_connection_closes_at_once_without_an_answer(connect_h2: Connect) -
 def test_close_idle_connections(connect_h2: Connect) -> None:
     client = connect_h2(ok)
     client.response(client.get())
-    client.site.server.close_idle_connections()  # type: ignore[attr-defined]
+    client.site.server.close_idle_connections()
     assert client.goaway() == 0
     client.wait_closed()
 
@@ -204,7 +204,7 @@ def test_client_that_ends_its_direction_gets_its_response(connect_h2: Connect, e
 
 def closing(client: Client) -> Any:
     """Close the server, and return the greenlet when the client knows the last request."""
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     stopping = gevent.spawn(server.stop)
     client.until(lambda: len(client.goaways) == 2)
     return stopping
@@ -311,7 +311,7 @@ def test_stop_resets_nothing_that_ends_in_time_and_destroys_the_rest(connect_h2:
 
     client = connect_h2(listener)
     never, other = client.get('/never'), client.get('/other')
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     stopping = gevent.spawn(server.stop, 0.2)
     assert client.response(other).body == b'in time'
     client.wait_closed()
@@ -408,7 +408,7 @@ def test_idle_connection_makes_room_with_goaway(
     monkeypatch.setattr('geventnode.http2.deadlines.LINGER_TIME', 10**6)
     client = connect_h2(serve(crowded(ok, buffer)))
     assert client.response(client.get()).status == 200
-    other = connect_h2(client.site)  # type: ignore[attr-defined]
+    other = connect_h2(client.site)
     assert other.response(other.get()).status == 200
     client.wait_closed()
     assert client.goaways == [(0, 1)]
@@ -424,7 +424,7 @@ def test_connection_makes_room_after_its_last_response(connect_h2: Connect, serv
 
     client = connect_h2(serve(crowded(listener, 0.1)))
     number = client.get()
-    site = client.site  # type: ignore[attr-defined]
+    site = client.site
     until(lambda: site.server.statistics()['handling'])
     other = connect_h2(site)
     waiting = other.get()

@@ -35,13 +35,13 @@ def test_unread_body_stops_its_client_at_the_window(connect_h2: Connect) -> None
     client.send_data(other, bytes(65535))
     settle()
     assert client.h2.local_flow_control_window(number) == 0
-    assert client.site.server.statistics()['buffered'] == 2 * 65535  # type: ignore[attr-defined]
+    assert client.site.server.statistics()['buffered'] == 2 * 65535
     go_on.set()
     client.send_data(number, bytes(100_000), end=True)
     assert client.response(number).body == b'165535'
     client.send_data(other, b'', end=True)
     assert client.response(other).body == b'65535'
-    assert client.site.server.statistics()['buffered'] == 0  # type: ignore[attr-defined]
+    assert client.site.server.statistics()['buffered'] == 0
 
 
 @pytest.mark.parametrize('size', [1, 100_000, 1_000_000])
@@ -247,7 +247,7 @@ def test_limit_of_all_buffers_pauses_reading(connect_h2: Connect) -> None:
         response.end(str(len(request.read())))
 
     client = connect_h2(listener, max_buffered=50_000)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     number = client.start('POST', '/')
     client.send_data(number, bytes(60_000))
     until(lambda: server.statistics()['buffered'] > 50_000)
@@ -294,7 +294,7 @@ def test_client_that_does_not_read_its_answers_is_not_read(connect_h2: Connect) 
     number = client.get('/12000000')
     client.h2.increment_flow_control_window(100_000_000, number)
     client.flush()
-    [connection] = client.site.server._connections()  # type: ignore[attr-defined]
+    [connection] = client.site.server._connections()
     socket = connection.socket
     until(lambda: socket.writable_length >= socket.writable_high_water_mark)
     count = 30_000
@@ -321,7 +321,7 @@ def test_small_pieces_without_a_reader_are_joined(connect_h2: Connect) -> None:
     client = connect_h2(listener)
     number = client.start('POST', '/')
     client.send_raw((b'\x00\x00\x02\x00\x00' + number.to_bytes(4, 'big') + b'ab') * 2001)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     until(lambda: server.statistics()['buffered'] == 4002)
     client.send_data(number, b'', end=True)
     go_on.set()

@@ -74,7 +74,7 @@ FLOODS: dict[str, tuple[str, Callable[[Client], None]]] = {
 def test_flood_ends_its_connection(connect_h2: Connect, option: str, flood: Callable[[Client], None]) -> None:
     limit = 10000 if option == 'http2_max_header_list_size' else 10
     client = connect_h2(ok, **{option: limit})
-    site: Any = client.site  # type: ignore[attr-defined]
+    site: Any = client.site
     other = connect_h2(site)
     flood(client)
     assert client.goaway() == CALM
@@ -158,7 +158,7 @@ def test_window_that_is_never_opened(connect_h2: Connect, window: str) -> None:
         assert client.goaway() == CALM
         client.wait_closed()
     gevent.sleep(0)
-    assert client.site.server.refusals == {'timeout': 1}  # type: ignore[attr-defined]
+    assert client.site.server.refusals == {'timeout': 1}
     assert lost == ['/stalled']
 
 

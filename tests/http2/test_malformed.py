@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_malformed_request_is_reset(connect_h2: Connect, fields: list[tuple[str,
     response = client.response(client.start_fields(encoded(fields)))
     assert (response.status, response.reset) == (None, 1)
     assert client.response(client.get('/next')).body == b'GET /next'
-    assert client.site.server.refusals == {'malformed': 1}  # type: ignore[attr-defined]
+    assert client.site.server.refusals == {'malformed': 1}
 
 
 def test_extended_connect_is_refused_with_its_reason(connect_h2: Connect, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,9 +129,8 @@ def test_unusual_request_is_served(connect_h2: Connect, fields: list[tuple[str, 
     assert client.response(client.start_fields(encoded(fields))).status == 200
 
 
-@pytest.mark.parametrize(('declared', 'sent'), [('5', b'123'), ('2', b'123'), ('1000000', b'')])
-def test_body_of_another_size_is_reset(connect_h2: Connect, declared: str, sent: bytes) -> None:
-    failures: list[Any] = []
+def reader(failures: list[Exception]) -> Callable[[Any, Any], None]:
+    """Return a listener that reads the body, and adds the error of it to ``failures``."""
 
     def listener(request: Any, response: Any) -> None:
         try:
@@ -140,7 +140,13 @@ def test_body_of_another_size_is_reset(connect_h2: Connect, declared: str, sent:
             raise
         response.end(b'complete')
 
-    client = connect_h2(listener)
+    return listener
+
+
+@pytest.mark.parametrize(('declared', 'sent'), [('5', b'123'), ('2', b'123'), ('1000000', b'')])
+def test_body_of_another_size_is_reset(connect_h2: Connect, declared: str, sent: bytes) -> None:
+    failures: list[Exception] = []
+    client = connect_h2(reader(failures))
     response = client.response(client.post(sent, '/', ('content-length', declared)))
     assert (response.status, response.reset) == (None, 1)
     assert 'Content-Length' in str(failures[0])
@@ -169,22 +175,14 @@ def test_malformed_trailers_are_reset(connect_h2: Connect, fields: Any) -> None:
 
 
 def test_trailers_above_the_limit_are_reset(connect_h2: Connect) -> None:
-    failures = []
-
-    def listener(request: Any, response: Any) -> None:
-        try:
-            request.read()
-        except Exception as error:
-            failures.append(error)
-            raise
-
-    client = connect_h2(listener)
+    failures: list[Exception] = []
+    client = connect_h2(reader(failures))
     number = client.start('POST', '/')
     client.h2.send_headers(number, [(b'x-long', b'x' * 17000)], end_stream=True)
     client.flush()
     assert client.response(number).reset == ErrorCode.ENHANCE_YOUR_CALM
     assert 'http2_max_header_list_size' in str(failures[0])
-    assert client.site.server.refusals == {'http2_max_header_list_size': 1}  # type: ignore[attr-defined]
+    assert client.site.server.refusals == {'http2_max_header_list_size': 1}
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_statistics_and_snapshot(connect_h2: Connect) -> None:
         response.end(b'x')
 
     client = connect_h2(listener)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     until(lambda: server.statistics()['idle'] == 1)
     upload = client.start('POST', '/upload')
     until(lambda: server.statistics()['reading'] == 1)
@@ -126,7 +126,7 @@ def test_idle_connections_have_no_greenlets(connect_h2: Connect) -> None:
     """Other connections are served."""
     first = connect_h2(ok)
     assert first.response(first.get()).status == 200
-    site = first.site  # type: ignore[attr-defined]
+    site = first.site
     before = len(live_greenlets())
     clients = [connect_h2(site) for _ in range(100)]
     for client in clients:
@@ -145,7 +145,7 @@ def test_metrics_count_exceeded_limits_by_their_options(connect_h2: Connect) -> 
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     client = connect_h2(ok, http2_max_control_frames=10)
-    metrics.watch_server(client.site.server)  # type: ignore[attr-defined]
+    metrics.watch_server(client.site.server)
     client.response(client.get())
     client.send_raw(frame(PING, 0, 0, bytes(8)) * 20)
     client.wait_closed()

@@ -18,8 +18,8 @@ def test_broken_rule_is_a_session_error(connect_h2: Connect) -> None:
     """The connection has ended before the listener is called, and others go on."""
     log = Log()
     client = connect_h2(ok)
-    server = client.site.server  # type: ignore[attr-defined]
-    other = connect_h2(client.site)  # type: ignore[attr-defined]
+    server = client.site.server
+    other = connect_h2(client.site)
     server.on('clientError', lambda error, socket: log.append('clientError'))
 
     @server.on('sessionError')
@@ -40,7 +40,7 @@ def test_broken_rule_is_a_session_error(connect_h2: Connect) -> None:
 def test_exceeded_limit_is_a_session_error(connect_h2: Connect) -> None:
     log = Log()
     client = connect_h2(ok, http2_max_empty_frames=2)
-    client.site.server.on('sessionError', lambda error, socket: log.append(str(error)))  # type: ignore[attr-defined]
+    client.site.server.on('sessionError', lambda error, socket: log.append(str(error)))
     number = client.start('POST', '/')
     client.send_raw(frame(DATA, 0, number) * 3)
     log.wait_for(
@@ -51,7 +51,7 @@ def test_exceeded_limit_is_a_session_error(connect_h2: Connect) -> None:
 def test_late_head_is_a_session_error(connect_h2: Connect) -> None:
     log = Log()
     client = connect_h2(ok, headers_timeout=0.1)
-    client.site.server.on('sessionError', lambda error, socket: log.append(error.code))  # type: ignore[attr-defined]
+    client.site.server.on('sessionError', lambda error, socket: log.append(error.code))
     client.send_raw(frame(1, 0, 1, b'\x83'))
     log.wait_for('ERR_HTTP2_SESSION_ERROR')
 
@@ -59,7 +59,7 @@ def test_late_head_is_a_session_error(connect_h2: Connect) -> None:
 def test_reset_of_the_connection_is_a_session_error(connect_h2: Connect) -> None:
     log = Log()
     client = connect_h2(ok)
-    client.site.server.on('sessionError', lambda error, socket: log.append(type(error)))  # type: ignore[attr-defined]
+    client.site.server.on('sessionError', lambda error, socket: log.append(type(error)))
     client.response(client.get())
     client.abort()
     log.wait_for(ConnectionResetError)
@@ -69,7 +69,7 @@ def test_reset_after_an_error_is_no_second_error(connect_h2: Connect) -> None:
     """Clients that are refused by GOAWAY often reset the connection."""
     log = Log()
     client = connect_h2(ok)
-    server = client.site.server  # type: ignore[attr-defined]
+    server = client.site.server
     server.on('sessionError', lambda error, socket: log.append(type(error)))
     client.send_raw(frame(CONTINUATION, 0, 1))
     log.wait_for(ParseError)
@@ -82,7 +82,7 @@ def test_reset_after_an_error_is_no_second_error(connect_h2: Connect) -> None:
 def test_error_of_a_stream_is_none(connect_h2: Connect) -> None:
     log = Log()
     client = connect_h2(ok)
-    client.site.server.on('sessionError', lambda error, socket: log.append(error))  # type: ignore[attr-defined]
+    client.site.server.on('sessionError', lambda error, socket: log.append(error))
     assert client.response(client.get('/', ('Upper', 'x'))).reset == 1
     assert client.response(client.get()).status == 200
     client.close()
@@ -95,9 +95,9 @@ def test_failing_listener_is_logged(connect_h2: Connect, caplog: pytest.LogCaptu
     def listener(error: Any, socket: Any) -> None:
         raise ValueError('broken')
 
-    client.site.server.on('sessionError', listener)  # type: ignore[attr-defined]
+    client.site.server.on('sessionError', listener)
     with caplog.at_level(logging.ERROR, 'geventnode.error'):
         client.send_raw(frame(CONTINUATION, 0, 1))
         client.wait_closed()
-        connect_h2(client.site)  # type: ignore[attr-defined]
+        connect_h2(client.site)
     assert "a 'sessionError' listener failed" in caplog.text

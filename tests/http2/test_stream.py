@@ -64,7 +64,7 @@ def test_objects_are_freed(connect_h2: Connect, caplog: pytest.LogCaptureFixture
     end(client)
     until(lambda: alive)
     until(lambda: not any(each() for each in alive))
-    until(lambda: not client.site.server._connections() or not client.site.server._connections()[0].streams)  # type: ignore[attr-defined]
+    until(lambda: not client.site.server._connections() or not client.site.server._connections()[0].streams)
 
 
 def test_response_can_end_after_its_listener(connect_h2: Connect) -> None:
