@@ -28,6 +28,8 @@ setup(
     license='MIT',
     license_files=['LICENSE'],
     packages=find_packages(include=['geventnode', 'geventnode.*']),
+    # An editable installation then is a path. Otherwise, each interpreter would import a finder, half of its start.
+    package_dir={'': '.'},
     package_data={'geventnode': ['py.typed', 'cli/demo/*', 'monitor/*.html']},
     entry_points={'console_scripts': ['geventnode = geventnode.cli.main:main']},
     python_requires='>=3.10',
