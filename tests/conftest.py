@@ -100,15 +100,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the files, so that each process begins with long tests and those of programs, and ends with short ones.
 
     xdist gives each process an equal part of the list; a process without work takes the end of another one's part. The
-    tests of a file stay together, because they can share servers; the longest ones are dealt one by one.
+    tests of a file stay together, because they can share servers, as do those that share the browser; the longest ones
+    are dealt one by one.
     """
     items.sort(key=_precedence)
     shares: defaultdict[object, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        shares[item if item.get_closest_marker('hangs_after') else item.path].append(item)
+        shares[_share(item)].append(item)
     processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
     dealt = [list(shares.values())[number::processes] for number in range(processes)]
     items[:] = [item for part in dealt for share in part for item in share]
+
+
+def _share(item: pytest.Item) -> object:
+    if item.get_closest_marker('hangs_after'):
+        return item
+    # documentation tests have no fixtures
+    return 'chromium' if 'chromium' in getattr(item, 'fixturenames', ()) else item.path
 
 
 def _precedence(item: pytest.Item) -> tuple[float, bool]:

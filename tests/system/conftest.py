@@ -1,4 +1,4 @@
-"""Start the servers of the system tests as forks, which takes a fraction of the time."""
+"""Start the servers of the system tests as forks, and one browser, which takes a fraction of the time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system.running import fork_servers
+from tests.system.webdriver import Browser, browser
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -14,3 +15,10 @@ def forking() -> Iterator[None]:
     """Let tests start servers as forks of interpreters that have loaded their modules."""
     with fork_servers():
         yield
+
+
+@pytest.fixture(scope='session')
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Yield the browser of all tests, which borrow it with ``lent()``; it accepts their certificates."""
+    with browser(tmp_path_factory.mktemp('chromium'), arguments=['--ignore-certificate-errors']) as opened:
+        yield opened

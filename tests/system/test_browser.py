@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.system.running import Served
-from tests.system.webdriver import CONTRAST, Browser, browser
+from tests.system.webdriver import CONTRAST, Browser
 
 
 @pytest.fixture(scope='module')
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Served() as demo, browser(tmp_path_factory.mktemp('browser')) as opened:
+def page(chromium: Browser) -> Iterator[Browser]:
+    with Served() as demo, chromium.lent() as opened:
         opened.open(f'{demo.url}/')
         yield opened
 
@@ -118,7 +118,7 @@ def test_page_works_with_a_keyboard(page: Browser) -> None:
     """Tab reaches every control in the order of the page, and a started upload or batch does not lose the focus."""
     # the focus begins at the top of a fresh page
     page.open(page.evaluate('location.href'))
-    page.evaluate("document.querySelector('#requests').value = 3")
+    page.evaluate("document.querySelector('#requests').value = 3, document.querySelector('#size').value = 8")
     reached = []
     for _ in range(7):
         page.press_tab()

@@ -20,7 +20,7 @@ from tests.http2.frames import ACK, DATA, END_STREAM, GOAWAY, PING, RST_STREAM, 
 from tests.system.gunicorns import Gunicorn
 from tests.system.installed import installed
 from tests.system.running import APPS, PATIENCE, Served, peak_memory, run
-from tests.system.webdriver import browser
+from tests.system.webdriver import Browser
 
 GIB = 2**30
 MIB = 2**20
@@ -194,36 +194,33 @@ def test_niquests(
     assert posted == (20, '300000')
 
 
-def test_chromium_with_ten_event_streams(certificates: Certificates, tmp_path: Path) -> None:
+def test_chromium_with_ten_event_streams(certificates: Certificates, chromium: Browser) -> None:
     """Ten tabs of one origin have a stream each at the same time; HTTP/1.1 has six connections for all of them."""
     with (
         Served('multiplexed:listener', '--http2', '--certfile', certificates.server) as served,
-        browser(tmp_path, arguments=['--ignore-certificate-errors']) as page,
+        chromium.lent() as page,
     ):
-        tabs = [page.tab, *(page.new_tab() for _ in range(9))]
-        for tab in tabs:
-            page.switch(tab)
-            page.open(f'{url_of(served)}/')
-        for tab in tabs:
+        page.open(f'{url_of(served)}/')
+        page.evaluate("Array.from({length: 9}, () => open('/')).length")
+        # all pages are loaded when one of them has its event
+        page.wait_for("document.querySelector('#told').textContent !== ''")
+        assert len(page.tabs) == 10
+        for tab in page.tabs:
             page.switch(tab)
             page.wait_for("document.querySelector('#told').textContent !== ''")
             assert page.evaluate('document.title') == 'ten at once by HTTP/2.0'
-        for tab in tabs[1:]:
-            page.switch(tab)
-            page.close_tab()
-        page.switch(tabs[0])
-        page.open('about:blank')
 
 
-def test_demo_page_names_the_protocol(certificates: Certificates, tmp_path: Path) -> None:
+def test_demo_page_names_the_protocol(certificates: Certificates, chromium: Browser) -> None:
     with (
         Served('--http2', '--certfile', certificates.server) as demo,
-        browser(tmp_path, arguments=['--ignore-certificate-errors']) as page,
+        chromium.lent() as page,
     ):
         page.open(f'{url_of(demo)}/')
         page.wait_for("document.querySelector('#protocol').textContent === 'HTTP/2'")
         assert page.evaluate("document.querySelector('#line').textContent") == 'GET /request HTTP/2.0'
         page.wait_for("Number(document.querySelector('#ticks').textContent) > 1")
+        page.evaluate("document.querySelector('#size').value = 8")
         page.click('#send')
         page.wait_for("document.querySelector('#result').textContent.startsWith('Complete')")
         assert page.console() == []

@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.system.running import PATIENCE, Served, run
-from tests.system.webdriver import CONTRAST, Browser, browser
+from tests.system.webdriver import CONTRAST, Browser
 
 ATTACK = '/slow/<img/src=x/onerror=alert(1)>'
 
@@ -32,11 +32,10 @@ def fetch(port: int, path: str) -> bytes:
 
 
 @pytest.fixture(scope='module')
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def page(chromium: Browser) -> Iterator[Browser]:
     """The monitor of a site with a stuck pool, and with a path that contains HTML."""
     with contextlib.ExitStack() as stack:
-        # first, because the tests are skipped without a browser
-        opened = stack.enter_context(browser(tmp_path_factory.mktemp('browser')))
+        opened = stack.enter_context(chromium.lent())
         served = stack.enter_context(Served('stuck:listener', '--monitor'))
         # its requests never end, and the server warns about its pool
         stack.callback(served.finish)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.system.running import Served, run
-from tests.system.webdriver import browser
+from tests.system.webdriver import Browser
 
 
-def test_post_reaches_a_hanging_listener_once(tmp_path: Path) -> None:
+def test_post_reaches_a_hanging_listener_once(chromium: Browser) -> None:
     """The POST is sent on a reused connection, where Chromium would repeat it."""
     with (
         Served('hanging.py:server', errors=r'.*POST /order: the listener has not responded.*\n') as served,
-        browser(tmp_path) as page,
+        chromium.lent() as page,
     ):
         page.open(f'{served.url}/')
         page.wait_for("document.title.includes('Service Unavailable') || document.title === 'failed'")

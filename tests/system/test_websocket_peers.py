@@ -14,7 +14,7 @@ import pytest
 from tests.system.frameworks import WAYS
 from tests.system.installed import filled, installed
 from tests.system.running import APPS, PATIENCE, Served, run, tool
-from tests.system.webdriver import browser
+from tests.system.webdriver import Browser
 
 pytest.importorskip('wsproto', reason='wsproto is not installed; it is in the extra "test"')
 
@@ -161,9 +161,9 @@ def test_server_of_websockets(websockets: Path, compression: str, options: dict[
         assert (client._deflate is not None) == bool(compression)
 
 
-def test_browser(tmp_path: Path) -> None:
+def test_browser(chromium: Browser) -> None:
     """Chromium sends and receives with compression, and closes cleanly."""
-    with Served('websocket_site:site') as served, browser(tmp_path) as opened:
+    with Served('websocket_site:site') as served, chromium.lent() as opened:
         opened.open(f'{served.url}/')
         opened.wait_for("document.querySelector('#result').textContent !== 'waiting'")
         shown = opened.evaluate("document.querySelector('#result').textContent")

@@ -31,6 +31,8 @@ ARGUMENTS = [
     '--disable-component-update',
     '--disable-sync',
     '--disable-dev-shm-usage',
+    # the pages of earlier tests would keep their streams
+    '--disable-back-forward-cache',
 ]
 
 #: Call back when the condition, a JavaScript expression, is true; it is checked after each change of the document or of
@@ -136,10 +138,31 @@ class Browser:
         handle: str = self._send('GET', '/window')
         return handle
 
-    def new_tab(self) -> str:
-        """Open a tab; return its handle."""
-        handle: str = self._send('POST', '/window/new', {'type': 'tab'})['handle']
-        return handle
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Browser]:
+        """Yield the browser as if it was fresh: without cache, cookies and messages; leave its pages afterwards.
+
+        Connections, and the storage of a page, belong to an origin, and so to a server: each has another port.
+        """
+        self.command('Network.clearBrowserCache')
+        self.command('Network.clearBrowserCookies')
+        self.console()
+        first = self.tab
+        try:
+            yield self
+        finally:
+            for tab in self.tabs:
+                if tab != first:
+                    self.switch(tab)
+                    self.close_tab()
+            self.switch(first)
+            self.open('about:blank')
+
+    @property
+    def tabs(self) -> list[str]:
+        """The handles of all tabs; pages open further ones."""
+        handles: list[str] = self._send('GET', '/window/handles')
+        return handles
 
     def switch(self, tab: str) -> None:
         """Send the next commands to a tab."""
