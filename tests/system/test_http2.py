@@ -87,14 +87,17 @@ def test_curl_chooses_by_alpn(secure: Served, certificates: Certificates) -> Non
         assert asked('--cacert', certificates.ca, option, f'{url_of(secure)}/') == f'GET / HTTP/{version}'
 
 
-def test_one_gibibyte_each_way_in_constant_memory(tmp_path: Path) -> None:
-    file = tmp_path / 'large'
-    with file.open('wb') as opened:
-        opened.truncate(GIB)
-    with Served('handlers:listener', '--http2') as served:
+def test_one_gibibyte_each_way_in_constant_memory() -> None:
+    """nghttp sends it, because curl polls while it waits for the window: it takes six times the processor time.
+
+    The hole of a file in memory takes no memory when it is read.
+    """
+    with open(os.memfd_create('large'), 'wb') as file, Served('handlers:listener', '--http2') as served:
+        file.truncate(GIB)
         assert asked('--http2-prior-knowledge', '--upload-file', __file__, f'{served.url}/count').endswith(' 2')
         before = peak_memory(served.process.pid)
-        assert asked('--http2-prior-knowledge', '--upload-file', file, f'{served.url}/count') == f'{GIB} 2'
+        path = f'/proc/self/fd/{file.fileno()}'
+        assert run('nghttp', '--data', path, f'{served.url}/count', pass_fds=[file.fileno()]) == f'{GIB}'
         assert (
             asked(
                 '--http2-prior-knowledge',
