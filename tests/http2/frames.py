@@ -6,6 +6,7 @@ those of the server are not decoded.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -85,6 +86,7 @@ def literal(name: str, value: str, first: int = 0) -> bytes:
     return b''.join([bytes([first]), *(_integer(len(text), 7) + text.encode('latin-1') for text in (name, value))])
 
 
+@functools.cache
 def block(path: str = '/', method: str = 'GET', *fields: tuple[str, str]) -> bytes:
     """Return the header block of a request."""
     pairs = [(':method', method), (':scheme', 'http'), (':authority', 'localhost'), (':path', path), *fields]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from tests.certificates import Certificates
 from tests.http2.frames import ACK, DATA, END_STREAM, GOAWAY, PING, RST_STREAM, FrameClient, frame, request
@@ -311,12 +312,14 @@ def test_hup_of_gunicorn_under_load(tmp_path: Path) -> None:
     """Two workers are replaced twice during 20,000 requests, and none fails."""
     total, connections = 20_000, 8
     done: list[int] = []
+    reached = {total // 4: Event(), total // 2: Event()}
     with Gunicorn(tmp_path, configuration=f'{CLEARTEXT}keepalive = 60\n', workers=2) as gunicorn:
         gunicorn.booted(2)
-        greenlets = [gevent.spawn(Load(gunicorn.port, total // connections, done).run) for _ in range(connections)]
-        for share in (total // 4, total // 2):
-            while len(done) < share and not any(each.ready() for each in greenlets):
-                gevent.idle()
+        greenlets = [
+            gevent.spawn(Load(gunicorn.port, total // connections, done, reached).run) for _ in range(connections)
+        ]
+        for share in reached.values():
+            gevent.wait([share, *greenlets], count=1)
             gunicorn.signal(signal.SIGHUP)
         gevent.joinall(greenlets, raise_error=True)
         assert len(done) == total
@@ -328,12 +331,16 @@ class Load:
     """A client that sends requests on one connection after the other, sixteen at a time.
 
     A request is sent again only if GOAWAY says that it was not served.
+
+    :param done: the streams of all clients' responses.
+    :param reached: the events that are set when there are as many of them.
     """
 
-    def __init__(self, port: int, count: int, done: list[int]) -> None:
+    def __init__(self, port: int, count: int, done: list[int], reached: dict[int, Event]) -> None:
         self._port = port
         self._left = count
         self._done = done
+        self._reached = reached
 
     def run(self) -> None:
         """Make the requests. Blocks until all have their responses."""
@@ -360,6 +367,8 @@ class Load:
                 waiting.remove(number)
                 self._left -= 1
                 self._done.append(number)
+                if share := self._reached.get(len(self._done)):
+                    share.set()
             elif kind == PING and not flags & ACK:
                 client.send(frame(PING, ACK, 0, payload))
             elif kind == GOAWAY:
