@@ -11,6 +11,7 @@ The parent of the fork is another one, which waits for its end and reports its s
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import runpy
@@ -62,8 +63,27 @@ def _load_workers() -> None:
     _load_gunicorn()
 
 
+def _load_get() -> None:
+    """Import the modules of ``geventnode get``, with those that gevent imports when it begins."""
+    import gevent
+
+    import geventnode.cli.get
+    import geventnode.cli.main  # noqa: F401
+
+    assert gevent.config.loop
+    assert gevent.config.threadpool
+
+
+def _load_doctor() -> None:
+    """Take the steps of ``geventnode doctor`` before it loads its target."""
+    import geventnode.cli.doctor
+    import geventnode.cli.main  # noqa: F401
+
+
 #: The module of each program, for ``python -m``, and the steps before a fork.
 PROGRAMS: dict[str, tuple[str, Callable[[], None]]] = {
+    'geventnode doctor': ('geventnode', _load_doctor),
+    'geventnode get': ('geventnode', _load_get),
     'geventnode serve': ('geventnode', _load_serve),
     'geventnode serve --workers': ('geventnode', _load_workers),
     'gunicorn': ('gunicorn', _load_gunicorn),
@@ -265,6 +285,8 @@ def main(name: str, descriptor: int) -> None:
     path = [each for each in sys.path if each not in given]
     module, load = PROGRAMS[name]
     load()
+    # Collections in the forks, those at their end among them, would visit the loaded objects, and copy their pages.
+    gc.freeze()
     request, received = _next_fork(control)
     _become(module, request, received, path)
     runpy.run_module(module, run_name='__main__', alter_sys=True)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, Served, tool
+from tests.system.running import APPS, PATIENCE, Served, start, tool
 
-ROOT = APPS.parent.parent.parent
+
+class Ran(NamedTuple):
+    """The result of a command."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
 
 
 @pytest.fixture(scope='module')
@@ -22,15 +29,27 @@ def served() -> Iterator[Served]:
         yield served
 
 
-def both(*arguments: object, **options: object) -> list[subprocess.CompletedProcess[bytes]]:
+def by_curl(*arguments: object) -> Ran:
+    """Run curl."""
+    command = [tool('curl'), '--silent', '--show-error', *map(str, arguments)]
+    ran = subprocess.run(command, check=False, timeout=PATIENCE, capture_output=True, cwd=APPS)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def by_get(*arguments: object) -> Ran:
+    """Run ``geventnode get``."""
+    with tempfile.TemporaryFile() as errors:
+        process = start('geventnode get', ['get', *map(str, arguments)], cwd=APPS, env={}, stderr=errors.fileno())
+        with process.stdout:
+            output = process.stdout.buffer.read()
+        status = process.wait(PATIENCE)
+        errors.seek(0)
+        return Ran(status, output, errors.read())
+
+
+def both(*arguments: object) -> list[Ran]:
     """Run curl and the command with the same arguments."""
-    commands = [[tool('curl'), '--silent', '--show-error'], [sys.executable, '-m', 'geventnode', 'get']]
-    return [
-        subprocess.run(
-            [*command, *map(str, arguments)], check=False, timeout=PATIENCE, capture_output=True, cwd=ROOT, **options
-        )
-        for command in commands
-    ]
+    return [by_curl(*arguments), by_get(*arguments)]
 
 
 def comparable(output: bytes) -> list[bytes]:
@@ -92,17 +111,18 @@ def test_user_and_password_are_sent(served: Served) -> None:
         ({'no_proxy': '192.168.*'}, [], 'http://SITE/'),
     ],
 )
-def test_proxies_are_the_same(served: Served, environment: dict[str, str], arguments: list[str], url: str) -> None:
+def test_proxies_are_the_same(
+    served: Served, environment: dict[str, str], arguments: list[str], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def filled(text: str) -> str:
         host = f'127.0.0.1:{served.port}'
         return text.replace('PROXY', f'http://{host}').replace('SITE', host).replace('PORT', str(served.port))
 
-    others = {name: value for name, value in os.environ.items() if not name.lower().endswith('_proxy')}
-    curl, get = both(
-        *map(filled, arguments),
-        filled(url),
-        env={**others, **{name: filled(value) for name, value in environment.items()}},
-    )
+    for name in [name for name in os.environ if name.lower().endswith('_proxy')]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, filled(value))
+    curl, get = both(*map(filled, arguments), filled(url))
     assert (curl.returncode, get.returncode, get.stderr) == (0, 0, b'')
     own = b'proxy-connection:'
     assert comparable(get.stdout) == [line for line in comparable(curl.stdout) if not line.lower().startswith(own)]

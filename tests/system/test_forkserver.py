@@ -14,7 +14,7 @@ import pytest
 from tests.servers import Client
 from tests.system.forkserver import Forked
 from tests.system.gunicorns import Gunicorn
-from tests.system.running import APPS, PATIENCE, Served, start
+from tests.system.running import APPS, PATIENCE, Served, run_program, start
 
 #: Modules that the fork server itself needs, where the program has not loaded them.
 OWN = {'fcntl', 'json', 'json.decoder', 'json.encoder', 'json.scanner', '_json'}
@@ -58,6 +58,19 @@ def test_fork_is_like_a_start(tmp_path: Path, way: Any) -> None:
         each['argv'] = [re.sub(r'fd://\d+', 'fd://N', argument) for argument in each['argv']]
         each['orig_argv'] = [re.sub(r'fd://\d+', 'fd://N', argument) for argument in each['orig_argv']]
     assert set(forked.pop('loaded')) - OWN == set(started.pop('loaded')) - OWN
+    assert forked == started
+
+
+@pytest.mark.parametrize('arguments', [['doctor', 'late.py', '--json'], ['get', 'http://127.0.0.1:1/']])
+def test_command_of_a_fork_is_like_a_started_one(tmp_path: Path, arguments: list[str]) -> None:
+    """Its status and output are the same; a report of ``doctor`` has the modules that were imported too early."""
+    (tmp_path / 'late.py').write_text(
+        'import ssl\nfrom gevent import monkey\nmonkey.patch_all()\nlistener = lambda request, response: None\n'
+    )
+    forked, started = (
+        run_program(f'geventnode {arguments[0]}', arguments, cwd=tmp_path, env=env)
+        for env in ({}, {'PYTHONSAFEPATH': ''})
+    )
     assert forked == started
 
 

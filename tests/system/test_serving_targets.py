@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
@@ -20,26 +20,14 @@ LINE = len((APPS / 'serving.py').read_text().splitlines())
 HOW = ['geventnode', 'pywsgi', 'flask', 'flask-debug', 'wsgiref']
 
 
-def start(command: str, how: str, target: str = 'serving.py', **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, '-m', 'geventnode', command, target],
-        cwd=APPS,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'SERVES': how, **env},
-    )
-
-
 @pytest.mark.parametrize('how', HOW)
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
 @pytest.mark.parametrize('target', ['serving.py', 'serving:listener'])
 def test_file_that_serves_is_refused(command: str, how: str, target: str) -> None:
     """The message is one line with the place and a remedy."""
-    with start(command, how, target) as process:
-        _, errors = process.communicate(timeout=PATIENCE)
+    status, _, errors = run_program(f'geventnode {command}', [command, target], env={'SERVES': how})
     line = errors.splitlines()[-1]
-    assert process.returncode == 2
+    assert status == 2
     assert 'Traceback' not in errors
     assert line == (
         f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}); "
@@ -56,7 +44,14 @@ def test_server_in_a_thread_is_allowed() -> None:
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
 def test_interrupted_import_is_reported(command: str) -> None:
     """The message has the place, and there is no traceback."""
-    with start(command, 'waiting') as process:
+    with subprocess.Popen(
+        [sys.executable, '-m', 'geventnode', command, 'serving.py'],
+        cwd=APPS,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'SERVES': 'waiting'},
+    ) as process:
         assert process.stdout.readline() == 'waiting\n'
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
@@ -71,22 +66,14 @@ def test_interrupted_import_is_reported(command: str) -> None:
 def test_target_that_ends_the_process_is_reported(tmp_path: Path, command: str, call: str, status: int) -> None:
     """The server would otherwise end without a reason."""
     (tmp_path / 'ending.py').write_text(f'import sys\n{call}\n')
-    finished = subprocess.run(
-        [sys.executable, '-m', 'geventnode', command, 'ending.py'],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert finished.returncode == status
-    assert finished.stderr == f"geventnode: 'ending.py' called {call} while it was being imported (ending.py, line 2)\n"
+    ended, _, errors = run_program(f'geventnode {command}', [command, 'ending.py'], cwd=tmp_path)
+    assert ended == status
+    assert errors == f"geventnode: 'ending.py' called {call} while it was being imported (ending.py, line 2)\n"
 
 
 def test_import_interrupted_in_the_import_system_is_reported() -> None:
     """The message names the file, not the import system, in which Ctrl+C can be pressed, too."""
-    with start('serve', 'finding') as process:
-        _, errors = process.communicate(timeout=PATIENCE)
+    _, _, errors = run_program('geventnode serve', ['serve', 'serving.py'], env={'SERVES': 'finding'})
     line = errors.splitlines()[-1]
     assert line == f"geventnode: interrupted while 'serving.py' was being imported (serving.py, line {LINE})"
 
