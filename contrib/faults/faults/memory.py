@@ -20,9 +20,6 @@ CONNECTIONS = 32
 #: serve at once, and the allocator keeps the memory that this takes.
 AT_ONCE, AT_MOST = 60, 600
 
-#: The number of turns; in each, another process makes requests on its own connections.
-TURNS = 10
-
 #: The share of all requests before the first measurement.
 WARM_UP = 0.05
 
@@ -58,13 +55,13 @@ def measure_memory(scale: Scale) -> Section:
             request(running, int(scale.normal * WARM_UP))
             measurements.append(Measurement.take(running, fresh, 'warming up'))
             for half in range(1, 3):
-                for turn in range(TURNS // 2):
-                    abort(running, scale.aborted // TURNS, AT_ONCE)
-                    say(f'memory: aborted requests {half}, {turn + 1}/{TURNS // 2}')
+                for turn in range(scale.memory_turns // 2):
+                    abort(running, scale.aborted // scale.memory_turns, AT_ONCE)
+                    say(f'memory: aborted requests {half}, {turn + 1}/{scale.memory_turns // 2}')
                 measurements.append(Measurement.take(running, fresh, f'{half * scale.aborted // 2:,} aborted requests'))
-            for turn in range(TURNS):
-                request(running, scale.normal // TURNS)
-                say(f'memory: normal requests {turn + 1}/{TURNS}')
+            for turn in range(scale.memory_turns):
+                request(running, scale.normal // scale.memory_turns)
+                say(f'memory: normal requests {turn + 1}/{scale.memory_turns}')
             measurements.append(Measurement.take(running, fresh, f'{scale.normal:,} normal requests'))
     except FAILURES as error:
         notes.append(f'Invalid: {error}')

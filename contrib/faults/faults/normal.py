@@ -45,7 +45,8 @@ class Beside:
     def measure(self, running: RunningTarget, scale: Scale, title: str) -> None:
         """Measure in turns with one server."""
         try:
-            run_wrk(running, CASE, 1)
+            if scale.warm_up:
+                run_wrk(running, CASE, scale.warm_up)
             for repetition in range(scale.repeat):
                 self._turn(running, ALONE, scale.seconds)
                 before = running.status()
