@@ -1,11 +1,9 @@
-"""``geventnode doctor``: checks of made-up facts, and facts about programs that patch early, late, in part or not."""
+"""``geventnode doctor``: checks of made-up facts, the report, and the facts about this process."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -210,25 +208,6 @@ def test_every_check_has_a_case() -> None:
     assert {name for name in checks.__all__ if name.startswith('check_')} == {each.__name__ for each in CHECKS}
 
 
-@pytest.mark.parametrize(
-    ('variable', 'problem'),
-    [
-        (
-            'GEVENT_RESOLVER=unknown',
-            'problem  no name can be looked up, because gevent cannot use its resolver: ImportError',
-        ),
-        ('GEVENT_LOOP=unknown', 'problem  gevent cannot make an event loop: ImportError'),
-    ],
-)
-def test_unusable_settings_of_gevent_are_reported(variable: str, problem: str) -> None:
-    name, _, value = variable.partition('=')
-    command = [sys.executable, '-m', 'geventnode', 'doctor']
-    ran = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (1, '')
-    assert problem in ran.stdout
-    assert f'unset {name}' in ran.stdout
-
-
 def test_tested_interpreters_are_those_of_the_distribution() -> None:
     declared = re.findall(r"'Programming Language :: Python :: 3\.(\d+)'", (ROOT / 'setup.py').read_text('utf-8'))
     assert [(3, int(min(declared, key=int))), (3, int(max(declared, key=int)))] == [
@@ -367,46 +346,6 @@ def test_modules_that_eventlet_has_patched(monkeypatch: pytest.MonkeyPatch) -> N
     assert 'by eventlet  socket, time\n' in render(found, diagnose(found))
 
 
-LISTENER = 'def app(request, response):\n    response.end()\n'
-PATCH = 'from gevent import monkey\nmonkey.patch_all()\n'
-THREAD = 'import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n'
-
-
-def _report(directory: Path, source: str) -> tuple[Any, int]:
-    (directory / 'program.py').write_text(source)
-    ran = subprocess.run(
-        [sys.executable, '-m', 'geventnode', 'doctor', 'program:app', '--json'],
-        cwd=directory,
-        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
-        text=True,
-        check=False,
-        capture_output=True,
-    )
-    return json.loads(ran.stdout), ran.returncode
-
-
-@pytest.mark.parametrize(
-    ('source', 'expected'),
-    [
-        (LISTENER, {'patching': 'advice'}),
-        (PATCH + 'import ssl\n' + LISTENER, {'patching': 'ok', 'order': 'ok'}),
-        ('import ssl, urllib.request\n' + PATCH + LISTENER, {'patching': 'ok', 'order': 'problem'}),
-        ('from gevent import monkey\nmonkey.patch_socket()\n' + LISTENER, {'patching': 'problem', 'order': 'ok'}),
-    ],
-    ids=['unpatched', 'patched', 'late', 'in part'],
-)
-def test_patching_of_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None:
-    """Each program runs in a process of its own, because it patches."""
-    report, status = _report(tmp_path, source)
-    found = {each['check']: each['level'] for each in report['findings'] if each['check'] in ('patching', 'order')}
-    assert found == expected
-    # other checks can find problems on this machine
-    assert status == int(not report['healthy'])
-    assert report['healthy'] or 'problem' in {each['level'] for each in report['findings']}
-    if 'problem' in expected.values():
-        assert status == 1
-
-
 def test_bad_target_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,10 +359,3 @@ def test_bad_target_is_reported(
     assert error.startswith('Traceback')
     assert 'facts.py' not in error
     assert 'ZeroDivisionError' in error
-
-
-def test_thread_before_patching_is_reported(tmp_path: Path) -> None:
-    """Patching can fail then, depending on gevent; the findings are reported in both cases."""
-    report = _report(tmp_path, THREAD + PATCH + LISTENER)[0]
-    found = [each['message'] for each in report['findings'] if each['check'] == 'order']
-    assert '1 other thread(s) ran' in found[0]

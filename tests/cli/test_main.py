@@ -1,6 +1,6 @@
 """The command line: parsing, loading targets, and error messages.
 
-Tests that patch the standard library run the command in a process of its own. More of them are in ``tests/system``.
+``tests/system/test_command.py`` has the tests that patch the standard library, and so need a process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -370,12 +369,6 @@ def test_callable_with_other_parameters_is_refused(factories: None, name: str, c
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def command(*arguments: str, code: str = '') -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, or other code."""
-    program = ['-c', code] if code else ['-m', 'geventnode']
-    return subprocess.run([sys.executable, *program, *arguments], check=False, cwd=ROOT, text=True, capture_output=True)
-
-
 @pytest.mark.parametrize(
     'arguments',
     [
@@ -410,22 +403,6 @@ def test_help_fits_a_terminal(
         main([*arguments, '--help'])
     text = re.split('\n(?:examples|exit status):\n', capsys.readouterr().out)[0]
     assert max(map(len, text.splitlines())) <= 80
-
-
-def test_coroutine_function_is_refused(tmp_path: Path) -> None:
-    """The message is one line with a remedy."""
-    (target := tmp_path / 'target.py').write_text('async def listener(request, response): pass')
-    ran = command('serve', str(target))
-    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
-    assert ran.stderr.startswith(f"geventnode: {str(target)!r}: a listener for 'request' must be a plain function")
-
-
-def test_application_with_listener_option_is_refused(tmp_path: Path) -> None:
-    """The application would fail at every request."""
-    (target := tmp_path / 'target.py').write_text('def app(environ, start_response): pass')
-    ran = command('serve', str(target), '--listener')
-    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
-    assert ran.stderr.endswith(' is a WSGI application, as the names of its parameters show; remove --listener\n')
 
 
 ASGI = """
@@ -674,94 +651,3 @@ def test_address_without_bind_has_a_hint(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(['serve', 'app.py', '0.0.0.0:80'])
     assert capsys.readouterr().err.endswith(': 0.0.0.0:80; 0.0.0.0:80: use --bind 0.0.0.0:80\n')
-
-
-def test_file_of_a_package_has_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / '__init__.py').write_text('')
-    (target := tmp_path / 'target.py').write_text('from . import listener')
-    ran = command('serve', str(target))
-    assert ran.returncode == 1
-    assert ran.stderr.endswith(
-        'geventnode: a file is loaded without its package; name its module, as in '
-        'package.module:name, and run the command in the directory of the package\n'
-    )
-
-
-def test_no_blocking_module_is_imported_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither sockets nor threads nor TLS are imported early, so that later imports get the patched functions."""
-    # coverage would measure the process, and load them for it
-    monkeypatch.delenv('COVERAGE_PROCESS_CONFIG', raising=False)
-    ran = command(
-        code='import sys; import geventnode.cli.main; '
-        "print([each for each in ('socket', 'ssl', 'threading', 'select', 'subprocess', 'gevent') "
-        'if each in sys.modules])'
-    )
-    assert (ran.stdout, ran.stderr) == ('[]\n', '')
-
-
-def test_target_is_imported_after_patching(tmp_path: Path) -> None:
-    target = tmp_path / 'patched.py'
-    target.write_text(
-        'from gevent import monkey\n'
-        "modules = 'socket', 'ssl', 'threading', 'time'\n"
-        'raise SystemExit(3 if all(map(monkey.is_module_patched, modules)) else 4)'
-    )
-    assert command('serve', str(target)).returncode == 3
-
-
-def test_bind_of_a_listening_server_is_refused(tmp_path: Path) -> None:
-    target = tmp_path / 'listening.py'
-    target.write_text("from geventnode import http\nserver = http.create_server().listen(0, '127.0.0.1')")
-    ran = command('serve', str(target), '--bind', '127.0.0.1:0')
-    assert ran.returncode == 2
-    assert ran.stderr.startswith(f'geventnode: {str(target)!r} is already listening on http://127.0.0.1:')
-    assert ran.stderr.count('\n') == 1
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'complaint'),
-    [
-        (['--monitor', 'site:app'], '--monitor: the path of a monitor must begin with a slash'),
-        (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add it'),
-        (
-            ['--monitor', '--monitor-client', 'localhost'],
-            "--monitor: clients: 'localhost' is neither an IP address, nor",
-        ),
-    ],
-)
-def test_bad_monitor_option_is_refused(arguments: list[str], complaint: str) -> None:
-    ran = command('serve', *arguments)
-    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
-    assert ran.stderr.startswith(f'geventnode: {complaint}')
-
-
-def test_access_log_ends_when_its_reader_closes(tmp_path: Path) -> None:
-    """A closed standard output ends the access log, with one line on standard error, and nothing else."""
-    target = tmp_path / 'target.py'
-    target.write_text("""
-import gevent, os, signal
-from geventnode import http
-
-def listener(request, response):
-    response.end('hello')
-
-def drive():
-    from urllib.request import urlopen
-    port = server.address()['port']
-    for _ in range(3):
-        assert urlopen(f'http://127.0.0.1:{port}/').read() == b'hello'
-    os.kill(os.getpid(), signal.SIGTERM)
-
-server = http.create_server(listener)
-server.on('listening', drive)
-""")
-    program = (
-        f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
-        f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
-        'import geventnode.cli.main; geventnode.cli.main.print = lambda *args, **options: None; '
-        'sys.exit(geventnode.cli.main.main())'
-    )
-    ran = command(code=program)
-    assert ran.returncode == 0, ran.stderr
-    (line,) = ran.stderr.splitlines()
-    assert line.endswith('ERROR the access log ends here: [Errno 32] Broken pipe')
