@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import itertools
 import os
 import random
@@ -22,6 +23,7 @@ import gevent
 import gevent.monkey
 import greenlet
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.leaks import LeakCheck
 
@@ -46,14 +48,17 @@ pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.socke
 
 #: Number of tests after which the objects that pytest keeps are hidden from the collector.
 TESTS_HIDDEN = 50
+#: Seconds of a successful preparation that ``--durations`` does not show.
+SHORT = 0.005
 SEED = int(os.environ.get('GEVENTNODE_SEED') or random.SystemRandom().getrandbits(32))
 # The processes of xdist, and those that tests start, have the same.
 os.environ['GEVENTNODE_SEED'] = str(SEED)
 # Images of containers often forbid bytecode. Hundreds of interpreters would then compile this package anew.
 if os.environ.pop('PYTHONDONTWRITEBYTECODE', None) is not None:
     sys.dont_write_bytecode = False
+ROOT = Path(__file__).parent.parent
 #: The beginning of the paths of the system tests.
-SYSTEM = f'{Path(__file__).parent / "system"}{os.sep}'
+SYSTEM = f'{ROOT / "tests" / "system"}{os.sep}'
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))
 _finished = itertools.count(1)
 
@@ -122,6 +127,35 @@ def _share(item: pytest.Item) -> object:
 def _precedence(item: pytest.Item) -> tuple[float, bool]:
     marker = item.get_closest_marker('hangs_after')
     return -marker.args[0] if marker else 0.0, not str(item.path).startswith(SYSTEM)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Import another part of the files first in each process of xdist, so that none is compiled twice.
+
+    pytest rewrites the assertions when it compiles a file, which takes longer than all else before the first test.
+    """
+    if hasattr(session.config, 'workerinput') and session.config.args == session.config.getini('testpaths'):
+        number, processes = session.config.workerinput['workerid'][2:], session.config.workerinput['workercount']
+        for path in sorted(ROOT.rglob('tests/**/test_*.py'))[int(number) :: processes]:
+            # the collection reports it
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
+
+
+@pytest.hookimpl
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test as pytest does, without the reports that xdist's controller would not show.
+
+    A fourth of the time of a short test would be that of the reports about its successful preparation and end.
+    """
+    if not hasattr(item.config, 'workerinput'):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, nextitem=nextitem, log=False):
+        if report.when == 'call' or not report.passed or report.duration > SHORT:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 # -- skips ----------------------------------------------------------------------------------------------------------

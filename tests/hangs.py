@@ -3,27 +3,43 @@
 The handler of the signal runs in the greenlet that blocks, for example while it reads the output of a program. While
 the loop runs, it would run in the hub, which only prints exceptions, but the timer has ended the test before. A thread
 would be a greenlet after the standard library is patched. If a test blocks in a call that no signal interrupts,
-pytest's ``faulthandler_timeout`` ends the process.
+``faulthandler`` ends the process. pytest's ``faulthandler_timeout`` would start and join a thread for each test, which
+takes as long as a small test does: :class:`_LastGuard` starts one a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from time import monotonic
 
 import gevent
 import pytest
 
 from tests.leaks import describe, live_greenlets
 
-__all__ = ['HungTest', 'pytest_runtest_call', 'pytest_runtest_setup', 'pytest_runtest_teardown']
+__all__ = [
+    'HungTest',
+    'pytest_configure',
+    'pytest_runtest_call',
+    'pytest_runtest_protocol',
+    'pytest_runtest_setup',
+    'pytest_runtest_teardown',
+    'pytest_unconfigure',
+]
 
 #: Long enough for a busy machine.
 DEFAULT_SECONDS = 120.0
 
-#: The least limit for the fixtures of a test, which can install packages; less than pytest's own limit.
+#: The least limit for the fixtures of a test, which can install packages.
 SETUP_SECONDS = 480.0
+
+#: Seconds by which the end of a process that no signal interrupts can be late.
+SLACK = 60.0
 
 #: Seconds from the limit to the first signal, and between two of them: contexts that a signal ends can block, too.
 GRACE = 10.0
@@ -31,6 +47,49 @@ GRACE = 10.0
 
 class HungTest(BaseException):
     """The test did not end in time. Not an ``Exception``, so that the code under test does not catch it."""
+
+
+class _LastGuard:
+    """End the process, with the stacks of its threads, if a test blocks far beyond its limit.
+
+    :param file: the descriptor for the stacks.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._ends = 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Let the process run for these seconds at least, and for :data:`SLACK` more at most."""
+        now = monotonic()
+        if not now + seconds <= self._ends <= now + seconds + SLACK:
+            self._ends = now + seconds + SLACK
+            faulthandler.dump_traceback_later(seconds + SLACK, file=self._file, exit=True)
+
+    def close(self) -> None:
+        """Let the process run for any time."""
+        faulthandler.cancel_dump_traceback_later()
+        os.close(self._file)
+
+
+_last_guard = pytest.StashKey[_LastGuard]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the standard error of the process: pytest replaces it while tests run."""
+    # xdist replaces the object as well
+    config.stash[_last_guard] = _LastGuard(os.dup(sys.__stderr__.fileno()))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let the process take any time for its end."""
+    config.stash[_last_guard].close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Let the process run as long as the test is allowed to."""
+    item.config.stash[_last_guard].allow(max(_limit(item), SETUP_SECONDS) + 2 * (_limit(item) + GRACE))
 
 
 @pytest.hookimpl(wrapper=True)

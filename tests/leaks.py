@@ -10,6 +10,7 @@ the watchers that keep it alive. Idle workers of the HTTP layer are a pool, not 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -56,9 +57,9 @@ class LeakCheck:
         watchers = self._loop.activecnt - self._watchers
         if watchers > 0:
             found.append(f'{watchers} active watcher(s): {_active_watchers()}')
-        for descriptor, target in _descriptors().items():
-            if self._descriptors.get(descriptor) != target:
-                found.append(f'descriptor {descriptor}: {target}')
+        for descriptor, file in _descriptors().items():
+            if self._descriptors.get(descriptor) != file:
+                found.append(f'descriptor {descriptor}: {os.readlink(f"{DESCRIPTORS}/{descriptor}")}')
         return found
 
 
@@ -94,16 +95,18 @@ def _active_watchers() -> list[object]:
     ]
 
 
-def _descriptors() -> dict[int, str]:
-    """Return the target of each open descriptor; empty if the system has no ``/proc``."""
+def _descriptors() -> dict[int, tuple[int, int]]:
+    """Return the device and the inode of each open descriptor; empty if the system has no ``/proc``."""
     found = {}
-    if os.path.isdir(DESCRIPTORS):
+    with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(DESCRIPTORS):
             try:
-                found[int(name)] = os.readlink(f'{DESCRIPTORS}/{name}')
-            except FileNotFoundError:
+                # a fraction of the time of readlink()
+                status = os.fstat(int(name))
+            except OSError:
                 # This descriptor was open only to list the directory.
                 continue
+            found[int(name)] = status.st_dev, status.st_ino
     return found
 
 

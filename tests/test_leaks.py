@@ -164,13 +164,12 @@ INNER = """
 """
 
 
-def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def _run_inside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str) -> pytest.RunResult:
+    """Run the tests in ``source`` with the settings and the plugins of this suite."""
     root = os.path.dirname(os.path.dirname(__file__))
-    monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
-    monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     monkeypatch.setenv('PYTHONPATH', root)
-    pytester.makepyfile(test_inner=INNER)
-    ran = pytester.runpytest_subprocess(
+    pytester.makepyfile(test_inner=source)
+    return pytester.runpytest_subprocess(
         '-p',
         'tests.conftest',
         '-c',
@@ -180,6 +179,12 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
         'test_inner.py',
         '-q',
     )
+
+
+def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
+    monkeypatch.setenv('GEVENTNODE_SEED', '12345')
+    ran = _run_inside(pytester, monkeypatch, INNER)
     ran.assert_outcomes(passed=8, failed=4, errors=2, xfailed=1)
     ran.stdout.fnmatch_lines_random(
         [
@@ -193,6 +198,26 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
             'skipped, and GEVENTNODE_NO_SKIPS is set: *because*',
         ]
     )
+
+
+UNINTERRUPTIBLE = """
+    import os, pytest, signal
+    from tests import hangs
+
+    hangs.GRACE = hangs.SETUP_SECONDS = hangs.SLACK = 0.1
+
+    @pytest.mark.hangs_after(0.1)
+    def test_blocks_without_signals():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        os.read(os.pipe()[0], 1)
+"""
+
+
+def test_a_process_that_nothing_interrupts_ends(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = _run_inside(pytester, monkeypatch, UNINTERRUPTIBLE)
+    assert ran.ret == 1
+    ran.stderr.fnmatch_lines(['Timeout (*)!'])
+    ran.stdout.no_fnmatch_line('results: *')
 
 
 IGNORED = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -35,8 +34,6 @@ def test_suite_with_the_standard_library_patched(
 ) -> None:
     """The suite also passes after ``gevent.monkey.patch_all()``."""
     assert not monkey.is_module_patched('socket'), 'the standard library must not be patched in this process'
-    # The limit is for one test; the tests of the other run have it themselves.
-    faulthandler.cancel_dump_traceback_later()
     report = tmp_path / 'report.xml'
     ran = subprocess.run(
         [sys.executable, '-m', 'tests.patched', '-q', f'--junit-xml={report}', *patched.part_of_files(part)],
