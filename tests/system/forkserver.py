@@ -5,7 +5,7 @@ patched the standard library and imported this package. Each start of the progra
 begins with its own arguments, directory, environment and descriptors, and finds these steps already done.
 ``test_forkserver.py`` compares such a start with one by ``python -m``.
 
-The parent of the fork is another one, which waits for its end and reports its status.
+The fork server waits for the ends of its forks, and reports their statuses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, TextIO
 __all__ = ['PROGRAMS', 'ForkServer', 'Forked', 'main']
 
 # Those of the standard library before it is patched: a fork server has no hub that could wait.
-_fork, _waitpid = os.fork, os.waitpid
+_fork, _waitpid, _poll = os.fork, os.waitpid, select.poll
 
 #: The largest size of a request in bytes, with its arguments and its environment.
 REQUEST = 200_000
@@ -46,14 +46,35 @@ def _load_serve() -> None:
 
 
 def _load_gunicorn() -> None:
-    """Import the modules of gunicorn's master with this package's worker."""
+    """Import the modules of gunicorn's master with this package's worker, and those that patch the workers."""
+    from importlib import metadata
+
+    import gevent.selectors
+    import gevent.signal
+    import gevent.ssl
+    import gevent.subprocess  # noqa: F401
     import gunicorn.app.wsgiapp  # noqa: F401
+    from gevent import events
 
     import geventnode.integrations.gunicorn.worker  # noqa: F401
+
+    # gevent reads them when it patches, and the tests' interpreters keep them
+    metadata.entry_points()
+    events.subscribers.append(_show_objects)
 
     # Its settings have defaults from the directory and the environment: forks import these modules anew.
     for name in [name for name in sys.modules if 'gunicorn' in name]:
         del sys.modules[name]
+
+
+def _show_objects(event: object) -> None:
+    """Let gevent find early imports of ``ssl``: it searches the objects that the collector knows."""
+    from gevent import events
+
+    if isinstance(event, events.GeventWillPatchModuleEvent) and event.module_name == 'ssl':
+        gc.unfreeze()
+    elif isinstance(event, events.GeventDidPatchAllEvent):
+        gc.freeze()
 
 
 def _load_workers() -> None:
@@ -87,6 +108,7 @@ PROGRAMS: dict[str, tuple[str, Callable[[], None]]] = {
     'geventnode serve': ('geventnode', _load_serve),
     'geventnode serve --workers': ('geventnode', _load_workers),
     'gunicorn': ('gunicorn', _load_gunicorn),
+    'oldest gunicorn': ('gunicorn', _load_gunicorn),
 }
 
 
@@ -154,12 +176,11 @@ class Forked:
 class ForkServer:
     """Start a program of :data:`PROGRAMS`, any number of times.
 
-    :param paths: the variable PYTHONPATH with which it loads the program's modules.
+    Its process begins with the first start.
     """
 
-    def __init__(self, program: str, paths: str) -> None:
+    def __init__(self, program: str) -> None:
         self._program = program
-        self._paths = paths
         self._control, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -167,6 +188,7 @@ class ForkServer:
         self,
         arguments: Sequence[str],
         *,
+        paths: str,
         cwd: Path,
         env: Mapping[str, str],
         stderr: int,
@@ -175,10 +197,11 @@ class ForkServer:
     ) -> Forked:
         """Start the program without input, and with a pipe for its output.
 
+        :param paths: the variable PYTHONPATH with which the fork server loads modules, the same for each start.
         :param stderr: a descriptor, or ``subprocess.STDOUT``.
         """
         if self._process is None:
-            self._process = self._run()
+            self._process = self._run(paths)
         nothing = os.open(os.devnull, os.O_RDONLY)
         output, writing = os.pipe()
         status, reporting = os.pipe()
@@ -198,14 +221,14 @@ class ForkServer:
         pid = int(self._control.recv(100))
         return Forked([self._program, *arguments], pid, os.fdopen(output, 'r'), status)
 
-    def _run(self) -> subprocess.Popen[bytes]:
+    def _run(self, paths: str) -> subprocess.Popen[bytes]:
         with self._other:
             return subprocess.Popen(
                 [sys.executable, __file__, self._program, str(self._other.fileno())],
                 pass_fds=[self._other.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, 'PYTHONPATH': self._paths},
+                env={**os.environ, 'PYTHONPATH': paths},
             )
 
     def close(self) -> None:
@@ -222,39 +245,47 @@ class ForkServer:
 def _next_fork(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each request, and return it in the fork, with the received descriptors.
 
-    Blocks until then. Exits at the end of the requests.
+    Reports the status of each fork that ends. Blocks until there is a request. Exits at the end of the requests.
     """
+    # the tests' terminal can send it
+    interrupt = signal.signal(signal.SIGINT, lambda number, frame: None)
+    #: The process, and the descriptor for its status, by its own descriptor.
+    running: dict[int, tuple[int, int]] = {}
+    poll = _poll()
+    poll.register(control, select.POLLIN)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, REQUEST, 250)
-        if not message:
-            sys.exit()
-        if not _fork():
+        for each, _ in poll.poll():
+            if each in running:
+                poll.unregister(each)
+                os.close(each)
+                _report(*running.pop(each))
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, REQUEST, 250)
+            if not message:
+                sys.exit()
             *inherited, reporting = descriptors
             pid = _fork()
             if not pid:
+                signal.signal(signal.SIGINT, interrupt)
                 control.close()
-                os.close(reporting)
+                for number in (reporting, *running, *(reported for _, reported in running.values())):
+                    os.close(number)
                 return json.loads(message), inherited
-            _report(control, pid, inherited, reporting)
-        for each in descriptors:
-            os.close(each)
-        with suppress(ChildProcessError):
-            while _waitpid(-1, os.WNOHANG)[0]:
-                pass
+            for number in inherited:
+                os.close(number)
+            control.send(b'%d' % pid)
+            process = os.pidfd_open(pid)
+            running[process] = pid, reporting
+            poll.register(process, select.POLLIN)
 
 
-def _report(control: socket.socket, pid: int, inherited: Sequence[int], reporting: int) -> None:
-    """Report the fork's process id, and its status when it has ended; end this process."""
-    # the tests' terminal can send it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for each in inherited:
-        os.close(each)
-    control.send(b'%d' % pid)
-    control.close()
+def _report(pid: int, reporting: int) -> None:
+    """Report the status of a process that has ended."""
     _, status = _waitpid(pid, 0)
+    # the test's process can have ended
     with suppress(OSError):
         os.write(reporting, b'%d' % os.waitstatus_to_exitcode(status))
-    os._exit(0)
+    os.close(reporting)
 
 
 def _become(module: str, request: dict[str, Any], received: Sequence[int], path: Sequence[str]) -> None:
@@ -286,6 +317,7 @@ def main(name: str, descriptor: int) -> None:
     module, load = PROGRAMS[name]
     load()
     # Collections in the forks, those at their end among them, would visit the loaded objects, and copy their pages.
+    gc.collect()
     gc.freeze()
     request, received = _next_fork(control)
     _become(module, request, received, path)

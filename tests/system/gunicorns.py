@@ -125,7 +125,7 @@ class Gunicorn:
     :param configuration: the content of its configuration file.
     :param arguments: of its command line.
     :param bind: the setting, instead of a socket of the test.
-    :param version: the version of gunicorn, None for the installed one.
+    :param version: :data:`OLDEST`, or None for the installed version of gunicorn.
     """
 
     def __init__(
@@ -149,7 +149,9 @@ class Gunicorn:
         (directory / 'gunicorn.conf.py').write_text(f'control_socket_disable = True\n{configuration}')
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=512)
         self.port = self._listening.getsockname()[1]
-        paths = [] if version is None else [folder_of(version)]
+        program, paths = 'gunicorn', PYTHONPATH
+        if version is not None:
+            program, paths = 'oldest gunicorn', f'{folder_of(version)}:{PYTHONPATH}'
         command = [
             '-c',
             str(directory / 'gunicorn.conf.py'),
@@ -163,17 +165,18 @@ class Gunicorn:
             target,
         ]
         self.process = start(
-            'gunicorn',
+            program,
             command,
             cwd=cwd,
             stderr=subprocess.STDOUT,
             pass_fds=[self._listening.fileno()],
             env={
                 'HOME': str(directory),
-                'PYTHONPATH': ':'.join([*paths, PYTHONPATH, str(APPS)]),
+                'PYTHONPATH': f'{paths}:{APPS}',
                 **(env or {}),
             },
-            forks=version is None and worker.startswith('geventnode.'),
+            forks=worker.startswith('geventnode.'),
+            paths=paths,
         )
         self._listening.close()
 

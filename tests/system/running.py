@@ -78,7 +78,7 @@ def fork_servers() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(_fork_servers.clear)
         for program in PROGRAMS:
-            _fork_servers[program] = stack.enter_context(contextlib.closing(ForkServer(program, PYTHONPATH)))
+            _fork_servers[program] = stack.enter_context(contextlib.closing(ForkServer(program)))
         yield
 
 
@@ -92,6 +92,7 @@ def start(
     pass_fds: Sequence[int] = (),
     start_new_session: bool = False,
     forks: bool = True,
+    paths: str = PYTHONPATH,
 ) -> subprocess.Popen[str] | Forked:
     """Start a program with a pipe for its output: as a fork if there is a fork server, else in a new interpreter.
 
@@ -99,13 +100,14 @@ def start(
 
     :param program: one of the fork servers' ``PROGRAMS``.
     :param forks: False if the program loads other modules first than these.
+    :param paths: the variable PYTHONPATH of the fork server.
     """
     options: dict[str, Any] = {'cwd': cwd, 'stderr': stderr, 'pass_fds': pass_fds}
     options['start_new_session'] = start_new_session
     environment = {**os.environ, 'PYTHONPATH': PYTHONPATH, **env}
     server = _fork_servers.get(program)
     if forks and server is not None and _settings(environment) == _settings(os.environ):
-        return server.start(arguments, env=environment, **options)
+        return server.start(arguments, paths=paths, env=environment, **options)
     module, _ = PROGRAMS[program]
     return subprocess.Popen(
         [sys.executable, '-m', module, *arguments],

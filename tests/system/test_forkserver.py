@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers import Client
 from tests.system.forkserver import Forked
-from tests.system.gunicorns import Gunicorn
+from tests.system.gunicorns import OLDEST, Gunicorn
 from tests.system.running import APPS, PATIENCE, Served, run_program, start
 
 #: Modules that the fork server itself needs, where the program has not loaded them.
@@ -28,6 +28,10 @@ def by_serve(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
 def by_gunicorn(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
     with Gunicorn(directory, 'started:application', **options) as gunicorn:
         return json.loads(gunicorn.ask('/')[1]), gunicorn.process
+
+
+def by_oldest_gunicorn(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
+    return by_gunicorn(directory, version=OLDEST, **options)
 
 
 def by_workers(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
@@ -47,7 +51,7 @@ def by_workers(directory: Path, **options: Any) -> tuple[dict[str, Any], Any]:
     return found, process
 
 
-@pytest.mark.parametrize('way', [by_serve, by_workers, by_gunicorn])
+@pytest.mark.parametrize('way', [by_serve, by_workers, by_gunicorn, by_oldest_gunicorn])
 def test_fork_is_like_a_start(tmp_path: Path, way: Any) -> None:
     """It has loaded the same modules, has the same arguments and paths, and no descriptor more."""
     forked, process = way(tmp_path)
@@ -72,6 +76,13 @@ def test_command_of_a_fork_is_like_a_started_one(tmp_path: Path, arguments: list
         for env in ({}, {'PYTHONSAFEPATH': ''})
     )
     assert forked == started
+
+
+def test_forks_find_early_imports(tmp_path: Path) -> None:
+    """Patching warns of modules that imported a class of ``ssl``; the fork server has loaded this one."""
+    with Gunicorn(tmp_path, configuration='import logging, ssl\nlogging.early = ssl.SSLContext\n') as gunicorn:
+        gunicorn.ask()
+    assert re.search(r'direct imports \(NOT patched\): .*logging \(', gunicorn.finish())
 
 
 def test_ends_of_forks(tmp_path: Path) -> None:
