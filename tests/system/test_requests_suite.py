@@ -72,7 +72,9 @@ def release(request: pytest.FixtureRequest) -> Path:
 def unpack(directory: Path) -> None:
     """Download and unpack the source distribution, and install the dependencies of its tests."""
     name = f'requests-{RELEASE}'
-    install(directory, 'download', '--quiet', '--no-deps', '--no-binary', 'requests', f'requests=={RELEASE}')
+    # pip builds metadata even for a download, with the setuptools of the tests instead of a newly installed one
+    options = ['--quiet', '--no-deps', '--no-build-isolation', '--no-binary', 'requests']
+    install(directory, 'download', *options, f'requests=={RELEASE}')
     with tarfile.open(directory / f'{name}.tar.gz') as archive:
         archive.extractall(directory, filter='data')
     options = ['--quiet', '--no-deps', '--no-compile', '--target', str(directory / name / 'needed')]
