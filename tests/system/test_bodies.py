@@ -7,6 +7,7 @@ previous response had ``Connection: close``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -52,7 +53,7 @@ FORM = (
 class Front:
     """The server that clients connect to.
 
-    :ivar name: which one of :data:`FRONTS` it is.
+    :ivar name: one of :data:`SERVERS` or :data:`PROXIES`.
     """
 
     def __init__(self, name: str, address: Any) -> None:
@@ -86,54 +87,54 @@ def by_worker(directory: Path) -> Iterator[Any]:
         yield '127.0.0.1', gunicorn.port
 
 
-@contextlib.contextmanager
-def behind_proxy(proxy: str, directory: Path) -> Iterator[Any]:
-    """Yield the address of a proxy before gunicorn, with the configuration of ``contrib/deploy``."""
-    with Gunicorn(directory, 'bodies:application', 'keepalive = 75') as gunicorn:
+#: The servers without a proxy.
+SERVERS: dict[str, Callable[[Path], Any]] = {'serve': by_command, 'gunicorn': by_worker}
+PROXIES = ['nginx', 'haproxy']
+
+
+@pytest.fixture(scope='module')
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of the gunicorn behind the proxies."""
+    with Gunicorn(tmp_path_factory.mktemp('upstream'), 'bodies:application', 'keepalive = 75') as gunicorn:
         # importing the frameworks takes longer than HAProxy's checks wait
         assert gunicorn.ask() == (200, 'next\n')
-        with behind(proxy, directory, f'127.0.0.1:{gunicorn.port}') as path:
-            yield str(path)
+        yield f'127.0.0.1:{gunicorn.port}'
 
 
-FRONTS: dict[str, Callable[[Path], Any]] = {
-    'serve': by_command,
-    'gunicorn': by_worker,
-    'nginx': lambda directory: behind_proxy('nginx', directory),
-    'haproxy': lambda directory: behind_proxy('haproxy', directory),
-}
-
-
-@pytest.fixture(scope='module', params=FRONTS)
+@pytest.fixture(scope='module', params=[*SERVERS, *PROXIES])
 def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Return the server that clients connect to."""
-    with FRONTS[request.param](tmp_path_factory.mktemp(request.param)) as address:
-        yield Front(request.param, address)
+    """Return the server that clients connect to; a proxy has the configuration of ``contrib/deploy``."""
+    name = request.param
+    directory = tmp_path_factory.mktemp(name)
+    if name in SERVERS:
+        with SERVERS[name](directory) as address:
+            yield Front(name, address)
+    else:
+        with behind(name, directory, request.getfixturevalue('upstream')) as path:
+            yield Front(name, str(path))
 
 
-def message(framework: str, kind: str, size: int, left: str) -> tuple[bytes, bytes]:
-    """Return a request, and the bytes that its view reads."""
+@functools.cache
+def sent(kind: str, size: int) -> tuple[list[str], bytes]:
+    """Return the fields and the encoded body of a request."""
     content = CONTENT[:size]
-    fields = [f'POST /{framework}/{left} HTTP/1.1', 'Host: a']
-    body = content
     if kind == 'form':
         body = FORM % content
-        fields.append('Content-Type: multipart/form-data; boundary=boundary')
-    else:
-        fields.append('Content-Type: application/octet-stream')
+        return ['Content-Type: multipart/form-data; boundary=boundary', f'Content-Length: {len(body)}'], body
+    if kind == 'raw':
+        return ['Content-Type: application/octet-stream', f'Content-Length: {size}'], content
+    pieces = [content[start : start + 60_000] for start in range(0, size, 60_000)]
+    chunks = b''.join(b'%x\r\n%b\r\n' % (len(piece), piece) for piece in pieces)
+    return ['Content-Type: application/octet-stream', 'Transfer-Encoding: chunked'], chunks + b'0\r\n\r\n'
+
+
+@functools.cache
+def summary(kind: str, size: int, left: str) -> dict[str, Any]:
+    """Return the size and the digest of the bytes that a view reads."""
+    content = CONTENT[:size]
+    body = FORM % content if kind == 'form' else content
     read = {'whole': content, 'length': body, 'part': body[:PART], 'none': b''}[left]
-    if kind == 'chunked':
-        fields.append('Transfer-Encoding: chunked')
-        body = (
-            b''.join(
-                b'%x\r\n%b\r\n' % (len(piece), piece)
-                for piece in (content[start : start + 60_000] for start in range(0, size, 60_000))
-            )
-            + b'0\r\n\r\n'
-        )
-    else:
-        fields.append(f'Content-Length: {len(body)}')
-    return '\r\n'.join((*fields, '', '')).encode() + body, read
+    return {'size': len(read), 'sha256': hashlib.sha256(read).hexdigest()}
 
 
 def send_accepted(client: Client, data: bytes) -> None:
@@ -144,15 +145,16 @@ def send_accepted(client: Client, data: bytes) -> None:
 
 def exchange(front: Front, framework: str, kind: str, size: int, left: str) -> str:
     """Send a request and, unless the response closes the connection, the next one; return the failures."""
-    data, read = message(framework, kind, size, left)
+    fields, body = sent(kind, size)
+    head = '\r\n'.join([f'POST /{framework}/{left} HTTP/1.1', 'Host: a', *fields, '', ''])
     with contextlib.closing(front.connect()) as client:
         # a response can arrive before the whole request is sent
-        sender = gevent.spawn(send_accepted, client, data)
+        sender = gevent.spawn(send_accepted, client, head.encode() + body)
         try:
             response = client.response()
             if response.status != 200:
                 return f'{response.status}: {response.body[:200]!r}'
-            if json.loads(response.body) != {'size': len(read), 'sha256': hashlib.sha256(read).hexdigest()}:
+            if json.loads(response.body) != summary(kind, size, left):
                 return f'read {response.body!r}'
             if 'close' in response.values('Connection'):
                 return '' if left in ('part', 'none') and size > DISCARDED else 'closes'
