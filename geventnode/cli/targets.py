@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from geventnode.cli.arguments import DEFAULT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from importlib.machinery import ModuleSpec
     from types import FrameType, ModuleType, TracebackType
 
 __all__ = [
@@ -40,15 +41,15 @@ FACTORY_NAMES = ('create_app', 'make_app', 'get_app', 'create_server')
 #: Seconds after which an import that has not ended is reported.
 SLOW_IMPORT = 10.0
 
-#: Functions that serve until the process ends: module, class (None for a function of the module), and name.
+#: Methods that serve until the process ends: module, class, and name.
 _SERVERS = (
     ('geventnode.net.server', 'Server', 'serve_forever'),
     ('gevent.baseserver', 'BaseServer', 'serve_forever'),
     ('socketserver', 'BaseServer', 'serve_forever'),
 )
 
-#: Flask's ``run()``; its reloader runs the server in a thread of another process.
-_RELOADING = ('werkzeug.serving', None, 'run_simple')
+#: Flask's ``run()``, module and name: its reloader runs the server in a thread of another process.
+_RELOADING = ('werkzeug.serving', 'run_simple')
 
 
 class UsageError(Exception):
@@ -136,11 +137,7 @@ def exit_reported(target: str | None) -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        frames = _frames(error.__traceback__)
-        # the process that Werkzeug's reloader has started reports its end itself
-        if frames[0].f_globals.get('__name__') == 'werkzeug._reloader':
-            raise
-        place = _place(frames)
+        place = _place(_frames(error.__traceback__))
         code = '' if error.code is None else repr(error.code)
         sys.stderr.write(f'geventnode: {target!r} called sys.exit({code}) while it was being imported{place}\n')
         raise
@@ -181,15 +178,10 @@ def _slow_import_reported(target: str, path: str) -> Iterator[None]:
 def _servers_refused(target: str, path: str) -> Iterator[None]:
     """Refuse servers that would block this greenlet until the process ends."""
     import importlib
-    import os
 
     from gevent import getcurrent
 
     importing = getcurrent()
-    starting: list[tuple[str, str | None, str]] = [*_SERVERS]
-    # the import of werkzeug imports ssl, which must not precede patching; a reloader's process always needs the check
-    if 'ssl' in sys.modules or 'WERKZEUG_RUN_MAIN' in os.environ:
-        starting.append(_RELOADING)
 
     def refusing(serve: Callable[..., Any]) -> Callable[..., Any]:
         def guard(*args: Any, **kwargs: Any) -> Any:
@@ -204,17 +196,64 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
         return guard
 
     with contextlib.ExitStack() as stack:
-        for module, kind, name in starting:
-            try:
-                owner: Any = importlib.import_module(module)
-            except ImportError:
-                continue
-            if kind is not None:
-                owner = getattr(owner, kind)
+
+        def refuse(owner: Any, name: str) -> None:
             serve = getattr(owner, name)
             stack.callback(setattr, owner, name, serve)
             setattr(owner, name, refusing(serve))
-        yield
+
+        for module, kind, name in _SERVERS:
+            refuse(getattr(importlib.import_module(module), kind), name)
+        module, name = _RELOADING
+        finder = _Finder(module, lambda loaded: refuse(loaded, name))
+        if module in sys.modules:
+            refuse(sys.modules[module], name)
+        else:
+            # its import takes a tenth of a second, and most targets do without it
+            sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path[:] = [each for each in sys.meta_path if each is not finder]
+
+
+class _Finder:
+    """Call a function with the module ``name`` when it has been imported."""
+
+    def __init__(self, name: str, imported: Callable[[ModuleType], object]) -> None:
+        self._name = name
+        self._imported = imported
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Find the module with the other finders."""
+        if name == self._name:
+            for finder in sys.meta_path:
+                spec = None if finder is self else finder.find_spec(name, path, target)
+                if spec is not None:
+                    loader: Any = _Loader(spec.loader, self._imported)
+                    spec.loader = loader
+                    return spec
+        return None
+
+
+class _Loader:
+    """Load a module with another loader, and call a function with it."""
+
+    def __init__(self, loader: Any, imported: Callable[[ModuleType], object]) -> None:
+        self._loader = loader
+        self._imported = imported
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return the module, None for one of the usual type."""
+        created: ModuleType | None = self._loader.create_module(spec)
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Load the module. Blocks as long as its code does."""
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._imported(module)
 
 
 def _frames(trace: TracebackType | None) -> list[FrameType]:

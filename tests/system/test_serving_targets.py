@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
@@ -33,6 +35,28 @@ def test_file_that_serves_is_refused(command: str, how: str, target: str) -> Non
         f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}); "
         "run it with 'python serving.py', or put that line under if __name__ == '__main__':"
     )
+
+
+def test_libraries_of_the_target_are_not_imported_for_it(tmp_path: Path) -> None:
+    """Werkzeug is only watched for: a target that needs it finds it as it is without the command."""
+    (tmp_path / 'site_.py').write_text(WATCHED)
+    with Served('site_:listener', cwd=tmp_path) as served, Client(('127.0.0.1', served.port)) as client:
+        assert json.loads(client.get('/').body) == [False, True, 'SourceFileLoader', 'SourceFileLoader', 'run_simple']
+
+
+#: Whether Werkzeug was imported before and after its import, its loaders, and its function that serves.
+WATCHED = """
+import json
+import sys
+
+found = ['werkzeug' in sys.modules]
+from werkzeug import serving
+found += ['werkzeug' in sys.modules, type(serving.__loader__).__name__, type(serving.__spec__.loader).__name__]
+
+
+def listener(request, response):
+    response.end(json.dumps([*found, serving.run_simple.__name__]))
+"""
 
 
 def test_server_in_a_thread_is_allowed() -> None:
