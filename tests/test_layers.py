@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -238,6 +239,7 @@ LAYERS = [
 ]
 
 
+@cache
 def _order() -> dict[str, tuple[int, int]]:
     """Return the place of each module: its layer and its position in the row."""
     return {
@@ -247,6 +249,7 @@ def _order() -> dict[str, tuple[int, int]]:
     }
 
 
+@cache
 def _modules() -> dict[str, Path]:
     """Return the file of each module of the package, by dotted name."""
     found = {}
@@ -257,39 +260,74 @@ def _modules() -> dict[str, Path]:
 
 
 @cache
-def _nodes(source: str) -> list[ast.AST]:
-    """Return all nodes of the tree of ``source``."""
-    return list(ast.walk(ast.parse(source)))
+def _source(module: str) -> str:
+    return _modules()[module].read_text('utf-8')
+
+
+class Facts(NamedTuple):
+    """The facts about a file that the rules refer to. Trees are not kept: they would slow the leak check down."""
+
+    has_docstring: bool
+    #: The public functions and classes.
+    public: set[str]
+    imports: list[ast.Import | ast.ImportFrom]
+    #: The lines under ``if TYPE_CHECKING:``.
+    types_only: set[int]
+    #: The names of functions, classes, attributes, slots and variables that the file defines.
+    defined: set[str]
+    #: The line, the owner and the name of each attribute that is private or called ``monkey``.
+    attributes: list[tuple[int, str, str]]
+
+
+@cache
+def _facts(source: str) -> Facts:
+    """Return the facts about ``source``, collected in one walk over its tree."""
+    tree = ast.parse(source)
+    facts = Facts(bool(ast.get_docstring(tree)), set(), [], set(), set(), [])
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_'):
+            facts.public.add(node.name)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                facts.imports.append(node)
+            case ast.If(ast.Name('TYPE_CHECKING'), body):
+                facts.types_only.update(range(body[0].lineno, body[-1].lineno + 1))
+            case ast.FunctionDef(name) | ast.ClassDef(name) | ast.Name(name, ast.Store()):
+                facts.defined.add(name)
+            case ast.Constant(str(name)):
+                # slots, and attributes that are set by name
+                facts.defined.add(name)
+            case ast.Attribute(owner, name, context):
+                if isinstance(owner, ast.Name) and owner.id == 'self' and isinstance(context, ast.Store):
+                    facts.defined.add(name)
+                if _is_private(name) or name == 'monkey':
+                    facts.attributes.append((node.lineno, ast.unparse(owner), name))
+    return facts
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith('_') and not name.startswith('__')
 
 
 def _imports(source: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
     """Yield the line and the full name of each import; ``from a import b`` is ``a.b`` for a module."""
-    for node in _nodes(source):
+    for node in _facts(source).imports:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom) and node.level:
+        elif node.level:
             yield node.lineno, '.' * node.level + (node.module or '')
-        elif isinstance(node, ast.ImportFrom):
+        else:
             for alias in node.names:
                 full = f'{node.module}.{alias.name}'
                 yield node.lineno, full if full in known else str(node.module)
 
 
-def _for_types_only(source: str) -> set[int]:
-    """Return the lines under ``if TYPE_CHECKING:``."""
-    return {
-        line
-        for node in _nodes(source)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
-        for line in range(node.body[0].lineno, node.body[-1].lineno + 1)
-    }
-
-
 def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
     """Return a complaint for every import in ``source``, the file of module ``name``, from a higher layer."""
     order = _order()
-    types_only = _for_types_only(source)
+    types_only = _facts(source).types_only
     wrong = []
     for line, imported in _imports(source, known):
         where = f'{name}:{line} imports {imported}'
@@ -309,7 +347,7 @@ def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
 def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
     """Return a complaint for every import of a library that the package must not need."""
     wrong = []
-    types_only = _for_types_only(source)
+    types_only = _facts(source).types_only
     for line, imported in _imports(source, known):
         top = imported.split('.')[0]
         allowed = (
@@ -331,26 +369,24 @@ def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
     Only modules that start a process patch it. ``get_original``, which returns an unpatched function, is allowed
     everywhere.
     """
+    if name in PATCHING:
+        return []
+    facts = _facts(source)
     harmless = {
         node.lineno
-        for node in _nodes(source)
+        for node in facts.imports
         if isinstance(node, ast.ImportFrom)
         and node.module == 'gevent.monkey'
         and [alias.name for alias in node.names] == ['get_original']
     }
-    return [
+    imported = [
         f'{name}:{line} imports {imported}'
         for line, imported in _imports(source, known)
-        if name not in PATCHING and 'monkey' in imported.split('.') and line not in harmless
-    ] + [
-        f'{name}:{node.lineno} names monkey'
-        for node in _nodes(source)
-        if name not in PATCHING
-        and (
-            (isinstance(node, ast.alias) and node.name == 'monkey')
-            or (isinstance(node, ast.Attribute) and node.attr == 'monkey')
-        )
+        if 'monkey' in imported.split('.') and line not in harmless
     ]
+    named = [alias.lineno for node in facts.imports for alias in node.names if alias.name == 'monkey']
+    named += [line for line, _, attribute in facts.attributes if attribute == 'monkey']
+    return imported + [f'{name}:{line} names monkey' for line in named]
 
 
 def _across(name: str, source: str, known: dict[str, Path]) -> list[str]:
@@ -370,9 +406,8 @@ CHECKS = [_upward, _foreign, _patches, _across]
 @pytest.mark.parametrize('check', CHECKS)
 def test_imports_of_every_file(check) -> None:
     known = _modules()
-    wrong = [
-        each for name, path in known.items() if name in _order() for each in check(name, path.read_text('utf-8'), known)
-    ]
+    order = _order()
+    wrong = [each for name in known if name in order for each in check(name, _source(name), known)]
     assert not wrong, '\n'.join(wrong)
 
 
@@ -451,53 +486,28 @@ def test_a_correct_import_is_accepted(check, name: str, source: str) -> None:
     assert check(name, source, _modules()) == []
 
 
-def _public(module: ast.Module) -> set[str]:
-    """Return the public functions and classes that ``module`` itself defines."""
-    return {
-        node.name
-        for node in module.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_')
-    }
-
-
 @pytest.mark.parametrize('name', sorted(_modules()))
 def test_all_lists_the_public_names(name: str) -> None:
     """Every name in ``__all__`` exists, and no public function or class is missing."""
-    source = ast.parse(_modules()[name].read_text('utf-8'))
-    assert ast.get_docstring(source), 'no docstring'
+    facts = _facts(_source(name))
+    assert facts.has_docstring
     if name == 'geventnode.__main__':
         return
     module = importlib.import_module(name)
     offered = module.__all__
     assert len(set(offered)) == len(offered)
     assert [each for each in offered if not hasattr(module, each)] == []
-    assert sorted(_public(source) - set(offered)) == []
+    assert sorted(facts.public - set(offered)) == []
 
 
 def test_the_package_imports_nothing() -> None:
     """``import geventnode`` loads no other module of the package, so that patching can be first."""
     assert [each.name for each in pkgutil.iter_modules(geventnode.__path__)]
-    source = _modules()['geventnode'].read_text('utf-8')
+    source = _source('geventnode')
     assert [imported for _, imported in _imports(source, {})] == ['__future__']
 
 
 # -- names with an underscore -----------------------------------------------------------------------------------------
-
-
-def _own_names(source: str) -> set[str]:
-    """Return the names that a file defines: functions, classes, attributes, slots and variables."""
-    found = set()
-    for node in _nodes(source):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == 'self':
-            found.add(node.attr)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # slots, and attributes that are set by name
-            found.add(node.value)
-    return found
 
 
 def _accesses(source: str) -> Iterator[tuple[int, str]]:
@@ -505,20 +515,15 @@ def _accesses(source: str) -> Iterator[tuple[int, str]]:
 
     An object's access to its own names, inherited ones included, does not count.
     """
-    own = _own_names(source)
-    for node in _nodes(source):
+    facts = _facts(source)
+    for node in facts.imports:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if alias.name.startswith('_') and not alias.name.startswith('__'):
+                if _is_private(alias.name):
                     yield node.lineno, alias.name
-        elif (
-            isinstance(node, ast.Attribute)
-            and node.attr.startswith('_')
-            and not node.attr.startswith('__')
-            and node.attr not in own
-            and ast.unparse(node.value) not in ('self', 'cls', 'super()')
-        ):
-            yield node.lineno, node.attr
+    for line, owner, name in facts.attributes:
+        if _is_private(name) and name not in facts.defined and owner not in ('self', 'cls', 'super()'):
+            yield line, name
 
 
 #: Private names that other files of the package use, by class: one part of the package offers them to another one, with
@@ -689,11 +694,6 @@ def _defines(owner: type, name: str) -> bool:
     )
 
 
-@cache
-def _source(module: str) -> str:
-    return _modules()[module].read_text('utf-8')
-
-
 def test_private_names_are_used_only_where_they_are_offered() -> None:
     sources = {name: _source(name) for name in _modules()}
     assert _unlisted(sources, {name for _, names in OFFERED.values() for name in names.split()}) == []
@@ -757,8 +757,7 @@ def _one_sided(sources: dict[str, str]) -> list[str]:
 
 
 def test_shared_files_are_used_by_both_sides() -> None:
-    found = _one_sided({name: path.read_text('utf-8') for name, path in _modules().items()})
-    assert found == []
+    assert _one_sided({name: _source(name) for name in _modules()}) == []
 
 
 def test_a_file_in_the_wrong_room_is_found() -> None:
