@@ -56,6 +56,8 @@ NOT_IMPERATIVE = {
 
 #: Its beginning, its end, and the token.
 Token = tuple[int, int, tokenize.TokenInfo]
+#: The beginning of a place, the rule, and the words.
+Found = tuple[int, str, str]
 
 
 class Place(NamedTuple):
@@ -67,15 +69,19 @@ class Place(NamedTuple):
     text: str
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(pattern: str, space: str = r'[ _\n]+') -> re.Pattern[str]:
     """Return an expression for whole words, also within names, and for phrases over several lines."""
-    spaced = pattern.replace(' ', r'[ _\n]+')
-    return re.compile(rf'(?<![A-Za-z])(?:{spaced})(?![A-Za-z])', re.IGNORECASE)
+    return re.compile(rf'(?<![A-Za-z])(?:{pattern.replace(" ", space)})(?![A-Za-z])', re.IGNORECASE)
 
 
 _words = {rule: _compiled(pattern) for rule, pattern in WORDS.items()}
 #: ``WHAT`` can be the placeholder of an argument.
 _what = re.compile(r'\b[Ww]hat\b')
+#: Any of the words, in small letters, with anything but a word between two of them: a string can have a prefix. An
+#: expression that ignores the case takes three times as long.
+_candidate = re.compile(
+    _compiled('|'.join([*WORDS.values(), 'what', *NAMES]).lower(), space=r'(?:[^a-z]|[a-z]{1,2}(?=["\']))+').pattern
+)
 #: The beginning of a comment or a docstring.
 _head = re.compile(r'(What|Who|Whatever|Whoever|Whichever)\b')
 _code_span = re.compile(r'``.+?``|`[^`\n]+`', re.DOTALL)
@@ -101,16 +107,29 @@ def places(prefixes: tuple[str, ...] = ('',)) -> Iterator[Place]:
 def check(name: str, text: str) -> Iterator[Place]:
     """Yield the places in ``text``, the content of the file ``name``."""
     python = name.endswith('.py')
-    tokens = list(_tokens(text)) if python else []
-    prose = _prose_of_python(text, tokens) if python else _prose(text)
-    found = [(match.start(), rule, match[0]) for rule, word in _words.items() for match in word.finditer(prose)]
-    if python:
-        prose = _without_names(prose, tokens)
-    found += [(match.start(), 'what', match[0]) for match in _what.finditer(prose)]
-    if python:
-        found += _in_python(name, text, tokens)
+    inside = name.startswith('geventnode/')
+    found: list[Found] = []
+    # Tokens and trees take time, and most files have none of the words.
+    suspect = _candidate.search(text.lower()) is not None
+    if suspect:
+        found += _in_tokens(text) if python else _in_prose(_prose(text))
+    if python and (suspect or inside):
+        found += _in_docstrings(text, inside)
     for start, rule, words in sorted(found):
         yield Place(name, text.count('\n', 0, start) + 1, rule, ' '.join(words.split()))
+
+
+def _in_prose(prose: str) -> list[Found]:
+    """Return the places in a text that is not a program."""
+    return _ruled_out(prose) + _whats(prose)
+
+
+def _ruled_out(prose: str) -> list[Found]:
+    return [(match.start(), rule, match[0]) for rule, word in _words.items() for match in word.finditer(prose)]
+
+
+def _whats(prose: str) -> list[Found]:
+    return [(match.start(), 'what', match[0]) for match in _what.finditer(prose)]
 
 
 def _prose(text: str) -> str:
@@ -155,9 +174,11 @@ def _tokens(text: str) -> Iterator[Token]:
         yield lines[token.start[0] - 1] + token.start[1], lines[token.end[0] - 1] + token.end[1], token
 
 
-def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str, str]]:
-    """Return the places in names, comments and docstrings of a Python file."""
-    found = []
+def _in_tokens(text: str) -> list[Found]:
+    """Return the places in names, comments and strings of a Python file."""
+    tokens = list(_tokens(text))
+    prose = _prose_of_python(text, tokens)
+    found = _ruled_out(prose) + _whats(_without_names(prose, tokens))
     previous = -1
     for start, _, token in tokens:
         if token.type == tokenize.NAME and token.string in NAMES:
@@ -168,13 +189,19 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
             if not continues and _head.match(comment):
                 found.append((start, 'head', comment[:40]))
             previous = token.start[0]
+    return found
+
+
+def _in_docstrings(text: str, inside: bool) -> list[Found]:
+    """Return the places at the beginning of docstrings; summaries are checked only ``inside`` the package."""
+    found = []
     lines = [0]
     for line in text.splitlines(keepends=True):
         lines.append(lines[-1] + len(line))
     for node in _documented(ast.parse(text)):
         docstring = ast.get_docstring(node)
         if docstring:
-            rule = _rule_of_docstring(node, docstring, inside=name.startswith('geventnode/'))
+            rule = _rule_of_docstring(node, docstring, inside)
             if rule is not None:
                 found.append((lines[node.body[0].lineno - 1], rule, docstring[:60]))
     return found
