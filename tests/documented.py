@@ -15,6 +15,8 @@ little more time than one.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import sys
@@ -29,6 +31,9 @@ __all__ = ['SCENES', 'main', 'scene_of']
 
 #: The body of requests, in examples that read one.
 BODY = b'first line\nsecond line\n'
+#: The modules that examples and their clients need. The plugin of the testing kit is not among them: pytest must import
+#: it itself.
+PRELOADED = ('encodings.idna', 'gevent.threadpool', 'geventnode.testing', 'http.client', 'pytest', 'ssl')
 #: The ports that speak TLS in examples.
 SECURE = (443, 8443)
 
@@ -315,30 +320,11 @@ def application(source: str) -> None:
 
 def tests(source: str) -> None:
     """Run tests of an application with the fixtures of the testing kit."""
-    import subprocess
+    import pytest
 
     Path('test_example.py').write_text(source)
-    subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'pytest',
-            '-q',
-            '-W',
-            'error',
-            '-p',
-            'no:cacheprovider',
-            '-p',
-            'no:xdist',
-            '-p',
-            'geventnode.testing.pytest',
-            '--rootdir',
-            '.',
-            'test_example.py',
-        ],
-        env={**os.environ, 'PYTHONPATH': sys.path[0]},
-        check=True,
-    )
+    options = '-q -W error -p no:cacheprovider --disable-plugin-autoload -p geventnode.testing.pytest --rootdir .'
+    sys.exit(pytest.main([*options.split(), 'test_example.py']))
 
 
 def configuration(source: str) -> None:
@@ -428,6 +414,10 @@ def main() -> None:
     secure = any('https' in source or 'tls' in source or 'secure' in scene for scene, source in examples)
     certificates = make_certificates() if secure else {}
     names()
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # collections in the processes of examples neither visit nor copy the modules
+    gc.freeze()
     json.dump([run_apart(scene, source, certificates) for scene, source in examples], sys.stdout)
 
 
