@@ -7,6 +7,7 @@ a hub, and ends as a program does: with the functions of ``atexit``, and the end
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -59,6 +60,8 @@ def main(module: str, *flags: str) -> None:
 
         monkey.patch_all()
     program = importlib.import_module(module)
+    # collections in the forks neither visit nor copy the modules
+    gc.freeze()
     for line in sys.stdin:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             status = _run_apart(
