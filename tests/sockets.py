@@ -8,7 +8,9 @@ against hangs finds a condition that never becomes true.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket as stdlib
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -104,11 +106,18 @@ def _pair(family: str, small: bool, options: dict[str, Any]) -> tuple[Socket, An
     return secured(left, right, **options) if family == 'tls' else (Socket(left, **options), right)
 
 
+@functools.cache
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of both ends, which nothing changes; loading their files takes as long as a handshake."""
+    certificates = tls_certificates()
+    return certificates.server_context(), certificates.client_context()
+
+
 def secured(left: Any, right: Any, **options: Any) -> tuple[TLSSocket, TLSEnd]:
     """Return the connection after a TLS handshake: a socket of the package and a peer of the tests."""
-    certificates = tls_certificates()
-    near = TLSSocket(certificates.server_context(), server_side=True, handle=left, **options)
-    far = TLSEnd(right, certificates.client_context(), servername='localhost')
+    of_server, of_client = _contexts()
+    near = TLSSocket(of_server, server_side=True, handle=left, **options)
+    far = TLSEnd(right, of_client, servername='localhost')
     shaking = gevent.spawn(far.handshake)
     near.wait_connected()
     shaking.get()

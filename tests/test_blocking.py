@@ -240,7 +240,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     'EventBroadcast.add': lambda: (_HeadOnly(),),
     'EventBroadcast.end': tuple,
     'EventBroadcast.send': lambda: ('event',),
-    'add_context': lambda: ('example.org', ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)),
+    'add_context': lambda: ('example.org', ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
     'add_listener': lambda: ('custom', print),
     'add_trailers': lambda: ({'X': 'y'},),
     'also_listen': lambda: ({'fd': -1},),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import ssl
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,7 +113,7 @@ PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextMan
     (interfaces.ISocket, lambda: _destroyed(net.Socket())),
     (interfaces.IServer, lambda: contextlib.nullcontext(net.Server())),
     (interfaces.IHTTPServer, lambda: contextlib.nullcontext(http.Server())),
-    (interfaces.ITLSSocket, lambda: _destroyed(tls.TLSSocket(ssl.create_default_context()))),
+    (interfaces.ITLSSocket, lambda: _destroyed(tls.TLSSocket(tls_certificates().client_context()))),
     (interfaces.ITLSServer, lambda: contextlib.nullcontext(tls.Server(certfile=tls_certificates().server))),
     (interfaces.IHTTPServer, lambda: contextlib.nullcontext(https.Server(certfile=tls_certificates().server))),
     (interfaces.ITLSServer, lambda: contextlib.nullcontext(https.Server(certfile=tls_certificates().server))),

@@ -91,8 +91,8 @@ def test_the_fault_is_computed_at_the_first_access_only(
     assert len(calls) == 1
 
 
-def test_a_context_of_the_user_has_no_computed_fault(secure: Secure) -> None:
-    context = ssl.create_default_context()
+def test_a_context_of_the_user_has_no_computed_fault(secure: Secure, certificates: Certificates) -> None:
+    context = certificates.client_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with tls.connect(secure().where[1], 'localhost', context=context) as socket:

@@ -29,10 +29,16 @@ ROOT = Path(__file__).parents[2]
 # -- like the contexts of urllib3 -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope='module')
+def usual() -> ssl.SSLContext:
+    """Return Python's default context, whose authorities take long to load."""
+    return ssl.create_default_context()
+
+
 @pytest.mark.parametrize('how', ['system', 'file', 'directory', 'text'])
 @pytest.mark.parametrize('rejects', [True, False])
 def test_default_contexts_are_like_those_of_urllib3(
-    certificates: Certificates, tmp_path: Path, how: str, rejects: bool
+    usual: ssl.SSLContext, certificates: Certificates, tmp_path: Path, how: str, rejects: bool
 ) -> None:
     authorities = {
         'system': None,
@@ -41,7 +47,6 @@ def test_default_contexts_are_like_those_of_urllib3(
         'text': [Path(certificates.ca).read_text(), certificates.ca],
     }[how]
     context = client_context(client_settings({'ca': authorities, 'reject_unauthorized': rejects}))
-    usual = ssl.create_default_context()
     assert context.post_handshake_auth
     assert (context.verify_flags, context.options) == (usual.verify_flags, usual.options)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2

@@ -350,9 +350,9 @@ def in_records(data: bytes, size: int) -> bytes:
 @pytest.mark.parametrize('chunk_size', [100000, 50, 1])
 @pytest.mark.parametrize('version', VERSIONS)
 def test_a_client_hello_in_pieces(
-    servername: str | None, record_size: int, chunk_size: int, version: ssl.TLSVersion
+    certificates: Certificates, servername: str | None, record_size: int, chunk_size: int, version: ssl.TLSVersion
 ) -> None:
-    context = ssl.create_default_context()
+    context = certificates.client_context()
     context.maximum_version = version
     data = in_records(client_hello(context, servername), record_size)
     hello = ClientHello()
@@ -382,7 +382,7 @@ def test_input_without_a_client_hello_is_refused(data: bytes) -> None:
 
 
 def test_truncated_and_damaged_client_hellos_are_refused(certificates: Certificates) -> None:
-    data = client_hello(ssl.create_default_context(), 'a.example')
+    data = client_hello(certificates.client_context(), 'a.example')
     for position in range(5, len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 0xFF

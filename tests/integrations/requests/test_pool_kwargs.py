@@ -23,6 +23,9 @@ from tests.https_sites import url as secure_url
 from tests.servers import Log, Serve
 from tests.sessions import session_with
 
+#: A context of the user that only arguments name: it has no authorities, because those of the system take long to load.
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
 
 def loose(context: ssl.SSLContext, names: bool = False, certificates: bool = True) -> ssl.SSLContext:
     """Return ``context`` with fewer checks."""
@@ -169,13 +172,13 @@ def test_certificate(secure: Secure, certificates: Certificates) -> None:
         ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint must be'),
         ({'assert_hostname': ''}, 'assert_hostname must be'),
         ({'assert_hostname': True}, 'assert_hostname must be'),
-        ({'assert_hostname': 'x', 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
-        ({'assert_hostname': False, 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
+        ({'assert_hostname': 'x', 'ssl_context': CONTEXT}, 'set check_hostname of ssl_context'),
+        ({'assert_hostname': False, 'ssl_context': CONTEXT}, 'set check_hostname of ssl_context'),
         ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'),
         ({'ca_cert_data': b'DER'}, 'must be PEM text'),
         ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
         ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the oldest'),
-        ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'cert_file cannot be combined'),
+        ({'ssl_context': CONTEXT, 'cert_file': 'x'}, 'cert_file cannot be combined'),
         ({'source_address': ('127.0.0.1', 80)}, 'port of source_address must be 0'),
         ({'source_address': '127.0.0.1'}, 'source_address must be'),
         ({'socket_options': []}, 'socket_options'),

@@ -320,7 +320,10 @@ def test_names_and_fingerprints_of_proxies(
     [
         ({'proxy_ssl_context': 'x'}, 'proxy_ssl_context must be an ssl.SSLContext'),
         ({'proxy_assert_hostname': 5}, 'proxy_assert_hostname must be'),
-        ({'proxy_assert_hostname': False, 'proxy_ssl_context': ssl.create_default_context()}, 'proxy_assert_hostname'),
+        (
+            {'proxy_assert_hostname': False, 'proxy_ssl_context': ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+            'proxy_assert_hostname',
+        ),
         ({'proxy_assert_fingerprint': 'aa:bb'}, 'proxy_assert_fingerprint must be'),
         ({'proxy_ssl_contxt': None}, None),
         ({'proxy_ssl_contxt': 1}, "did you mean 'proxy_ssl_context'"),
@@ -461,7 +464,7 @@ def test_an_unverified_proxy_of_a_tunnel_causes_a_warning(
     serve: Serve, secure: Secure, session: Mounted, certificates: Certificates
 ) -> None:
     site, proxy, client = secure(), TLSProxy(serve, certificates, 'self_signed'), session()
-    context = ssl.create_default_context()
+    context = certificates.client_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     client.get_adapter('https://x').proxy_manager_for(proxy.url('https'), proxy_ssl_context=context)
     with pytest.warns(InsecureRequestWarning, match=r"to host '127\.0\.0\.1'"):
