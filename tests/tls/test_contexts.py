@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def usual() -> ssl.SSLContext:
-    """Return Python's default context, whose authorities take long to load."""
+    """Return Python's default context; it takes long to load the authorities of the system."""
     return ssl.create_default_context()
 
 
