@@ -7,6 +7,7 @@ of an application: it reports to the test through a :class:`Gate`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
 from collections import Counter
@@ -149,10 +150,15 @@ def framework(target: str) -> Any:
     return site
 
 
+@functools.cache
+def _large() -> bytes:
+    return random.Random(1).randbytes(LARGE)
+
+
 def large_file(directory: Path) -> Path:
     """Return a file of :data:`LARGE` bytes without repeated parts."""
     path = directory / 'large'
-    path.write_bytes(random.Random(1).randbytes(LARGE))
+    path.write_bytes(_large())
     return path
 
 

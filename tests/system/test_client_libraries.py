@@ -17,7 +17,7 @@ from tests.certificates import Certificates
 from tests.https_sites import Secure
 from tests.servers import Client, Serve
 from tests.system.installed import installed
-from tests.system.running import Served
+from tests.system.running import PYTHONPATH, Served
 
 ROOT = Path(__file__).parent.parent.parent
 LIBRARIES = Path(__file__).parent / 'libraries'
@@ -72,7 +72,7 @@ def packages(pytestconfig: pytest.Config) -> Path:
 
 def environment(packages: Path) -> dict[str, str]:
     """Return the variables for programs that import ``packages``."""
-    return {'PYTHONPATH': os.pathsep.join(map(str, (packages, ROOT, LIBRARIES)))}
+    return {'PYTHONPATH': os.pathsep.join(map(str, (packages, PYTHONPATH, LIBRARIES)))}
 
 
 def run(packages: Path, script: str, *arguments: str) -> Any:

@@ -19,7 +19,7 @@ from tests.code_blocks import BLOCKS
 from tests.servers import Client, get, post
 from tests.system.gunicorns import OLDEST, Gunicorn, folder_of
 from tests.system.installed import installed
-from tests.system.running import PATIENCE, ROOT, Served
+from tests.system.running import PATIENCE, PYTHONPATH, ROOT, Served, run_program
 from tests.websocket.frames import HANDSHAKE, TOKEN, close_frame, frame, read_frame
 
 #: The last version that the page was compared with. It resolves names with dnspython.
@@ -159,17 +159,14 @@ def test_doctor_reports_eventlet(
 ) -> None:
     """The doctor itself works in such a process, and reports the modules, or the import alone."""
     (tmp_path / 'before.py').write_text(program('eventlet').replace('eventlet.monkey_patch()', patches))
-    ran = subprocess.run(
-        [sys.executable, '-m', 'geventnode', 'doctor', 'before.py:app', '--json'],
-        check=False,
+    status, output, _ = run_program(
+        'geventnode doctor',
+        ['doctor', 'before.py:app', '--json'],
         cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=PATIENCE,
-        env={**os.environ, 'PYTHONPATH': f'{eventlet}:{ROOT}'},
+        env={'PYTHONPATH': f'{eventlet}:{PYTHONPATH}'},
     )
-    (found,) = (each for each in json.loads(ran.stdout)['findings'] if each['check'] == 'eventlet')
+    (found,) = (each for each in json.loads(output)['findings'] if each['check'] == 'eventlet')
     level, modules = expected
     assert found['level'] == level
     assert modules is None or f'has patched {modules}:' in found['message']
-    assert modules is None or ran.returncode == 1
+    assert modules is None or status == 1

@@ -24,8 +24,8 @@ from gevent.event import Event
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Serve
 from tests.system.installed import installed
+from tests.system.running import PYTHONPATH
 
-ROOT = Path(__file__).parent.parent.parent
 LIBRARIES = Path(__file__).parent / 'libraries'
 
 NEEDED = [
@@ -56,7 +56,7 @@ def results(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
 
     def run(script: str, url: str, name: str = 'requests-libraries', needed: list[str] = NEEDED) -> dict[str, Any]:
         packages = installed(request.config, name, *needed)
-        environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (packages, ROOT, LIBRARIES)))}
+        environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (packages, PYTHONPATH, LIBRARIES)))}
         found = {}
         for way in WAYS:
             ran = cooperative.run(
