@@ -1,15 +1,13 @@
-"""``debug_connections``: the events of each connection, in order, from switching it on to switching it off."""
+"""``debug_connections``: the events of each connection, in order, from switching it on to switching it off.
+
+``tests/system/test_trace.py`` switches it with a signal.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from geventnode.testing import raw_request, serving_in_memory
 from tests.servers import ok
 from tests.sockets import settle
 
-ROOT = Path(__file__).parents[3]
 NAME = '192.0.2.1:49152: '
 
 
@@ -126,44 +123,3 @@ def test_repr_of_a_connection_has_its_state() -> None:
         assert repr(connection) == f'<Connection idle served=1 on {connection.socket!r}>'
         site.server.close_all_connections()
         assert repr(connection).startswith('<Connection closed served=1 on <Socket destroyed')
-
-
-#: Logging configurations of applications that drop lines of level DEBUG.
-CONFIGURED = {
-    'not': '',
-    'basicConfig': 'logging.basicConfig(level=logging.WARNING)',
-    'a handler for errors': 'handler = logging.StreamHandler()\nhandler.setLevel(logging.ERROR)\n'
-    'logging.getLogger().addHandler(handler)',
-    'dictConfig': 'logging.config.dictConfig({"version": 1, "handlers": {"own": {"class": "logging.StreamHandler"}}, '
-    '"root": {"handlers": ["own"], "level": "INFO"}})',
-    'a level of the package': 'logging.basicConfig()\nlogging.getLogger("geventnode").setLevel(logging.ERROR)',
-}
-
-
-@pytest.mark.parametrize('configured', CONFIGURED.values(), ids=CONFIGURED.keys())
-def test_signal_switches_the_trace(tmp_path: Path, configured: str) -> None:
-    """Under ``geventnode serve``: the lines are written with any logging configuration of the application."""
-    (tmp_path / 'program.py').write_text(
-        f'import logging.config\n{configured}\ndef app(request, response):\n    response.end("hello")\n'
-    )
-    with subprocess.Popen(
-        [sys.executable, '-m', 'geventnode', 'serve', 'program:app', '--bind', '127.0.0.1:0', '--no-access-log'],
-        cwd=tmp_path,
-        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as serving:
-        assert serving.stdout is not None
-        assert serving.stderr is not None
-        port = int(re.search(r':(\d+)/', serving.stdout.readline())[1])
-        serving.send_signal(signal.SIGUSR1)
-        assert serving.stderr.readline() == 'geventnode: debug_connections is on\n'
-        with socket.create_connection(('127.0.0.1', port)) as client:
-            client.sendall(raw_request())
-            assert client.recv(4096).startswith(b'HTTP/1.1 200')
-        assert 'DEBUG 127.0.0.1:' in serving.stderr.readline()
-        serving.send_signal(signal.SIGUSR1)
-        assert list(iter(serving.stderr.readline, 'geventnode: debug_connections is off\n'))
-        serving.terminate()
-        assert serving.wait() == 0
