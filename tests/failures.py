@@ -513,7 +513,8 @@ def copies(error: BaseException) -> list[BaseException]:
 def main() -> int:
     """Check every kind; print the faults, and return their number."""
     faults = 0
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
+    # a new interpreter would import everything again
+    with multiprocessing.get_context('fork').Pool(1) as pool:
         for kind in {**FAILURES, **ADAPTED}:
             try:
                 arrived = pool.apply_async(fail, (kind,)).get(30)

@@ -1,13 +1,17 @@
-"""Errors: built-in base classes, Node's codes, and messages of limited length."""
+"""Errors: built-in base classes, Node's codes, messages of limited length, and their way between processes."""
 
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from geventnode import errors
 
+ROOT = Path(__file__).parent.parent
 CLASSES = [each for each in map(vars(errors).get, errors.__all__) if isinstance(each, type)]
 ERRORS = [each for each in CLASSES if issubclass(each, errors.GeventnodeError)]
 
@@ -106,3 +110,11 @@ def test_invalid_input_takes_a_code() -> None:
     assert errors.InvalidInput('x').code == 'ERR_INVALID_ARG_VALUE'
     assert errors.InvalidInput('x', 'ERR_X').code == 'ERR_X'
     assert errors.InvalidInput.code == 'ERR_INVALID_ARG_VALUE'
+
+
+def test_errors_pass_through_a_pool_of_processes() -> None:
+    """Each exception of the package arrives whole; ``test_errors_copies.py`` copies them within a process."""
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, '0 faults\n'), ran.stdout + ran.stderr

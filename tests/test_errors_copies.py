@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import requests
 
 from geventnode import errors
 from tests import failures
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_every_class_has_a_failure() -> None:
@@ -29,14 +24,6 @@ def test_copies_are_equal(kind: type[BaseException]) -> None:
     for copied in failures.copies(error):
         assert copied is not error
         assert failures.described(copied) == expected
-
-
-def test_errors_pass_through_a_pool_of_processes() -> None:
-    """The test runs in a new process, as the threads of the pool would block the loop of a patched one."""
-    ran = subprocess.run(
-        [sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (ran.returncode, ran.stdout) == (0, '0 faults\n'), ran.stdout + ran.stderr
 
 
 def test_a_pickled_error_does_not_contain_the_connection() -> None:
