@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,6 @@ from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import Secure, read, tls_script, url
 from tests.origins import MakeOrigin, Peer
 from tests.sessions import Mounted, session_with
-
-ROOT = Path(__file__).parents[2]
-
 
 # -- like the contexts of urllib3 -------------------------------------------------------------------------------------
 
@@ -152,52 +146,6 @@ def test_contexts_of_truststore_are_accepted(
         with pytest.raises(requests.exceptions.SSLError, match=r'(?i)mismatch'):
             client.get(url(secure(certfile=certificates.other)))
     assert read(url(site), context=trusting[1]) == b'GET /'
-
-
-INJECTED = """
-import os, ssl, sys
-from tests.certificates import tls_certificates
-certificates = tls_certificates()
-os.environ['SSL_CERT_FILE'] = certificates.ca
-if sys.argv[1] == 'early':
-    from geventnode import https
-plain = certificates.server_context()
-import truststore
-truststore.inject_into_ssl()
-import requests
-from geventnode import errors, https
-from geventnode.integrations.requests import AgentAdapter
-session = requests.Session()
-session.mount('https://', AgentAdapter())
-for options in {'certfile': certificates.server}, {'context': plain}:
-    server = https.create_server(lambda request, response: response.end(b'hello'), sni_contexts={'a.example': plain},
-                                 **options).listen(0, '127.0.0.1')
-    url = f'https://localhost:{server.address()["port"]}/'
-    assert https.get(url, agent=False).get_response().read() == b'hello'
-    assert https.get(url, agent=False, minimum_version='TLSv1.3').get_response().read() == b'hello'
-    assert session.get(url).text == 'hello'
-    server.stop(0)
-try:
-    https.create_server(certfile=certificates.server, request_cert=True, ca=certificates.ca)
-except errors.InvalidInput as error:
-    assert 'request_cert: ssl.SSLContext has been replaced' in str(error)
-else:
-    sys.exit('clients with a certificate of any authority would get in')
-"""
-
-
-@pytest.mark.parametrize('order', ['early', 'late'])
-def test_truststore_instead_of_ssl(order: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, '-c', INJECTED, order],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, 'NO_PROXY': '*'},
-    )
-    assert (ran.returncode, ran.stderr) == (0, '')
 
 
 class Foreign:
