@@ -67,6 +67,8 @@ setup(
             'h2>=4.1',
             'httpx>=0.27',
             'idna>=3.7',
+            # CherryPy needs it; later versions need typer, and so pydantic: 11 packages
+            'jaraco.text<4.2',
             'opentelemetry-sdk>=1.26',
             'prometheus-client>=0.20',
             'psycopg[binary]>=3.2.2',
