@@ -19,13 +19,13 @@ from typing import Any
 import gevent
 import pytest
 
+from tests.needed import need
 from tests.servers import Client, get
 from tests.system.gunicorns import Gunicorn
 from tests.system.running import Served
 from tests.system.test_deployment import behind
 
-for module in ('bottle', 'django', 'falcon', 'flask', 'pyramid'):
-    pytest.importorskip(module, reason=f'{module} is not installed; it is in the extra "test"')
+need('bottle', 'django', 'falcon', 'flask', 'pyramid')
 
 FRAMEWORKS = ['flask', 'django', 'falcon', 'bottle', 'pyramid']
 KINDS = ['form', 'raw', 'chunked']

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client, get
 from tests.system.frameworks import WAYS
 from tests.system.running import run
 
-for _library in ('bottle', 'cherrypy', 'django', 'dulwich', 'falcon', 'flask', 'pyramid'):
-    pytest.importorskip(_library, reason=f'{_library} is not installed; it is in the extra "test"')
+need('bottle', 'cherrypy', 'django', 'dulwich', 'falcon', 'flask', 'pyramid')
 
 
 @pytest.fixture(scope='module', params=list(WAYS))

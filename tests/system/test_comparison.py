@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.needed import need
 from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
 
 COMPARED = APPS / 'compared'
@@ -87,7 +88,7 @@ def pywsgi() -> Any:
 
 
 def gunicorn(*options: str) -> Any:
-    pytest.importorskip('gunicorn', reason='gunicorn is not installed; it is in the extra "test"')
+    need('gunicorn')
     command = [sys.executable, '-m', 'gunicorn', '-k', 'gevent', '-b', '127.0.0.1:0', *options, 'site_of:app']
     return process(command, r'Listening at: http://127\.0\.0\.1:(\d+)')
 

@@ -20,6 +20,7 @@ import gevent
 import pytest
 
 from geventnode.http.server.readiness import DEFAULT_PATH
+from tests.needed import need
 from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
 from tests.system.running import APPS, NGINX, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
@@ -164,7 +165,7 @@ def test_uploads_pass_a_proxy(tmp_path: Path, proxy: str) -> None:
 @contextlib.contextmanager
 def django_behind(proxy: str, directory: Path) -> Iterator[tuple[Path, Gate]]:
     """Run a Django project in one worker behind a proxy; yield the path of the proxy's socket, and its gate."""
-    pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
+    need('django')
     configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
     with contextlib.closing(Gate()) as gate:
         env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(directory), 'WORKERS': '1'}

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tests.code_blocks import BLOCKS
+from tests.needed import need
 from tests.servers import Client, get, post
 from tests.system.frameworks import LARGE, Framework, Gate, framework, large_file, sha256
 from tests.system.running import APPS, PATIENCE, Served
 
-pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
+need('django')
 websocket = pytest.importorskip('websocket', reason='websocket-client is not installed; it is in the extra "test"')
 
 site = framework('django_site:application')

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.code_blocks import BLOCKS, ROOT
+from tests.needed import need
 from tests.system.running import PATIENCE, PYTHONPATH, Served
 
 APPLICATION = """
@@ -80,7 +81,7 @@ def ask(port: int) -> None:
 
 def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
     """Start gunicorn, request a page, and stop it."""
-    pytest.importorskip('gunicorn', reason='gunicorn is not installed; it is in the extra "test"')
+    need('gunicorn')
     with subprocess.Popen(
         [sys.executable, '-m', 'gunicorn', '--bind', '127.0.0.1:0', *arguments],
         cwd=directory,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client, get, post
 from tests.system.frameworks import LARGE, TRUST, Framework, framework, large_file, sha256
 from tests.system.running import Served
 
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+need('flask')
 
 site = framework('flask_site:app')
 

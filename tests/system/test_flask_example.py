@@ -7,12 +7,11 @@ import hashlib
 import json
 import shlex
 
-import pytest
-
+from tests.needed import need
 from tests.servers import Client, get, post
 from tests.system.running import ROOT, Served
 
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+need('flask')
 
 EXAMPLE = ROOT / 'contrib' / 'examples' / 'flask_site'
 READERS = 200

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client
 from tests.system.gunicorns import Gunicorn
 from tests.system.running import ROOT, Served, run
 
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
-pytest.importorskip('prometheus_client', reason='prometheus_client is not installed; it is in the extra "test"')
+need('flask', 'prometheus_client')
 
 EXAMPLE = ROOT / 'contrib' / 'examples' / 'flask_operations.py'
 PRIVATE = ['/metrics', '/monitor', '/monitor?state', '/monitor?stream', '/metrics?x']

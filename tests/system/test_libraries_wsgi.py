@@ -20,14 +20,14 @@ import pytest
 from gevent.event import Event
 
 from tests.code_blocks import ROOT
+from tests.needed import need
 from tests.servers import Serve, get
 from tests.system.frameworks import LARGE, Framework, Gate, large_file, sha256
 from tests.system.gunicorns import Gunicorn
 from tests.system.installed import installed
 from tests.system.running import APPS, PYTHONPATH, Served
 
-for _library in ('django', 'flask'):
-    pytest.importorskip(_library, reason=f'{_library} is not installed; it is in the extra "test"')
+need('django', 'flask')
 
 NEEDED = [
     'a2wsgi==1.10.10',

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client
 from tests.system.gunicorns import Gunicorn
 from tests.system.running import APPS, PATIENCE, Served, start
 
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+need('flask')
 
 #: The way in which logging is configured, and whether a request does it.
 CONFIGURATIONS = [('dictionary', ''), ('dictionary', 'late'), ('file', ''), ('file', 'late')]

@@ -14,12 +14,12 @@ from typing import Any
 import gevent
 import pytest
 
+from tests.needed import need
 from tests.servers import Client, get, post
 from tests.system.postgres import postgres
 from tests.system.running import ROOT, Served
 
-psycopg = pytest.importorskip('psycopg', reason='psycopg is not installed; it is in the extra "test"')
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+need('flask', 'psycopg')
 
 EXAMPLE = ROOT / 'contrib' / 'examples' / 'postgres.py'
 POOL = 20
@@ -105,6 +105,8 @@ BUSY = "state <> 'idle'"
 @pytest.fixture
 def notes(url: str) -> Iterator[Notes]:
     """The example, without any notes."""
+    import psycopg
+
     with Served(EXAMPLE, env={'DATABASE_URL': url}) as served, psycopg.connect(url, autocommit=True) as connection:
         connection.execute('TRUNCATE notes')
         with contextlib.closing(Notes(served, connection)) as notes:

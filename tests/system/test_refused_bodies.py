@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client, get, post
 from tests.system.frameworks import Gate
 from tests.system.running import Served
@@ -26,7 +27,7 @@ BODIES = {
 @pytest.mark.parametrize(('package', 'target'), [('flask', 'flask_site:app'), ('django', 'django_site:application')])
 def test_the_server_answers(tmp_path: Path, package: str, target: str) -> None:
     """No log has a traceback; there is a line for each, except for the disconnected client."""
-    pytest.importorskip(package, reason=f'{package} is not installed; it is in the extra "test"')
+    need(package)
     lines = ''.join(r'.*POST /(raw|form): .*\n' for each in BODIES if each != 'cut short')
     with contextlib.closing(Gate()) as gate:
         env = {'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'SITE': target}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import need
 from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program
 
-pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+need('flask')
 
 #: The number of the last line of the file, which starts the server.
 LINE = len((APPS / 'serving.py').read_text().splitlines())
