@@ -128,7 +128,7 @@ def origins(serve: Serve, secure: Secure) -> tuple[int, int]:
     return serve(listener).where[1], secure(listener).where[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def squid(certificates: Certificates) -> Iterator[tuple[int, int]]:
     """Return the ports of a squid, without and with TLS."""
     port, tls_port = ports(2)
