@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gevent import subprocess as cooperative
 
 from tests.certificates import Certificates
 from tests.https_sites import Secure
 from tests.servers import Client, Serve
 from tests.system.installed import installed
-from tests.system.running import PYTHONPATH, Served
+from tests.system.running import Served
+from tests.system.scripts import environment, run, run_ways
 
 ROOT = Path(__file__).parent.parent.parent
-LIBRARIES = Path(__file__).parent / 'libraries'
 
 NEEDED = [
     'ConfigArgParse==1.9.0',
@@ -70,25 +66,6 @@ def packages(pytestconfig: pytest.Config) -> Path:
     return installed(pytestconfig, 'client-libraries', *NEEDED)
 
 
-def environment(packages: Path) -> dict[str, str]:
-    """Return the variables for programs that import ``packages``."""
-    return {'PYTHONPATH': os.pathsep.join(map(str, (packages, PYTHONPATH, LIBRARIES)))}
-
-
-def run(packages: Path, script: str, *arguments: str) -> Any:
-    """Run a script of ``libraries/``, and return its results."""
-    ran = cooperative.run(
-        [sys.executable, '-W', 'ignore', str(LIBRARIES / script), *arguments],
-        env={**os.environ, **environment(packages)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
-
-
 # -- OpenTelemetry ----------------------------------------------------------------------------------------------------
 
 TRACE, PARENT = '0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'
@@ -131,7 +108,7 @@ def test_instrumented_requests(packages: Path, serve: Serve) -> None:
         response.end(request.headers.get('traceparent'))
 
     url = f'http://127.0.0.1:{serve(listener).where[1]}'
-    found = {way: run(packages, 'opentelemetry_requests.py', way, url) for way in ('PLAIN', 'AGENTS', 'PATCHED')}
+    found = run_ways(packages, 'opentelemetry_requests.py', url)
     assert found['AGENTS'] == found['PATCHED'] == found['PLAIN']
     assert found['PLAIN']['carried']
     assert found['PLAIN']['child']
@@ -184,7 +161,7 @@ def test_elasticsearch(packages: Path, serve: Serve, secure: Secure, certificate
     """Its node class on ``requests`` takes the adapter; results and errors are the same."""
     url = f'http://127.0.0.1:{serve(Cluster()).where[1]}'
     others = f'https://localhost:{secure(Cluster()).where[1]}', str(certificates.ca)
-    found = {way: run(packages, 'elastic_client.py', way, url, *others) for way in ('PLAIN', 'AGENTS', 'PATCHED')}
+    found = run_ways(packages, 'elastic_client.py', url, *others)
     assert found['AGENTS'] == found['PATCHED'] == found['PLAIN']
     assert found['PLAIN'] == {
         'info': '9.5.1',

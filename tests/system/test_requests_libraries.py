@@ -1,6 +1,6 @@
 """Libraries on top of ``requests``, with plain sessions and with ``AgentAdapter``, have the same results.
 
-Each runs in its own process, three times: plain, on agents, and on agents with the standard library patched.
+Each runs in its own processes, three times: plain, on agents, and on agents with the standard library patched.
 The scripts are those in ``libraries/``; they reach through ``response.raw`` to http.client's objects, subclass
 adapters, or replace methods.
 """
@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from gevent import subprocess as cooperative
 from gevent.event import Event
 
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Serve
 from tests.system.installed import installed
-from tests.system.running import PYTHONPATH
-
-LIBRARIES = Path(__file__).parent / 'libraries'
+from tests.system.scripts import WAYS, run_ways
 
 NEEDED = [
     'CacheControl==0.14.4',
@@ -47,29 +40,13 @@ NEEDED = [
 #: Another library with the import name of sseclient-py.
 OTHER_SSE = ['sseclient==0.0.27', 'six==1.17.0']
 
-WAYS = ['PLAIN', 'AGENTS', 'PATCHED']
-
 
 @pytest.fixture
 def results(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
     """Return a function that runs a script of ``libraries/`` in all ways, and returns their results."""
 
     def run(script: str, url: str, name: str = 'requests-libraries', needed: list[str] = NEEDED) -> dict[str, Any]:
-        packages = installed(request.config, name, *needed)
-        environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (packages, PYTHONPATH, LIBRARIES)))}
-        found = {}
-        for way in WAYS:
-            ran = cooperative.run(
-                [sys.executable, '-W', 'ignore', str(LIBRARIES / script), way, url],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-            assert ran.returncode == 0, f'{way}: {ran.stderr}'
-            found[way] = json.loads(ran.stdout)
-        return found
+        return run_ways(installed(request.config, name, *needed), script, url)
 
     return run
 
