@@ -1,11 +1,13 @@
 """The five-minute start, as a new user would follow it: in an empty directory with a fresh virtual environment.
 
-Commands and files are taken from the page itself, in their order, with two exceptions. This tree is installed instead
-of the published package, and the kernel chooses the port, because 8000 can be in use on this machine.
+Commands and files are taken from the page itself, in their order, with three exceptions. The wheel of this tree is
+installed instead of the published one. The kernel chooses the port, because 8000 can be in use on this machine. pip is
+that of the tests, because a copy of it takes longer than all else; ``.ci/run`` runs the README's commands as they are.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -17,17 +19,21 @@ from pathlib import Path
 import pytest
 
 from tests.code_blocks import Block, blocks_of
-from tests.system.running import PATIENCE, ROOT, tool
+from tests.system.running import PATIENCE, ROOT, run, tool
 
 PAGE = ROOT / 'docs' / 'start.rst'
 
 
 class Newcomer:
-    """Follows the page as a user does, and compares the output."""
+    """Follows the page as a user does, and compares the output.
 
-    def __init__(self, directory: Path, tree: Path) -> None:
+    :param programs: a directory on the path.
+    :param wheel: of this tree.
+    """
+
+    def __init__(self, directory: Path, programs: Path, wheel: Path) -> None:
         self._directory = directory
-        self._tree = tree
+        self._wheel = wheel
         self._serving: subprocess.Popen[str] | None = None
         self._address = ''
         #: The programs that were run.
@@ -39,8 +45,8 @@ class Newcomer:
         # modules are compiled when they are imported: few of them are
         self._environment['PIP_COMPILE'] = '0'
         # python3 of the page is the interpreter that runs the tests
-        self._environment['PATH'] = f'{tree}:{self._environment["PATH"]}'
-        (tree / 'python3').symlink_to(sys.executable)
+        self._environment['PATH'] = f'{programs}:{self._environment["PATH"]}'
+        (programs / 'python3').symlink_to(sys.executable)
 
     def save(self, name: str, source: str) -> None:
         """Write an example to a file."""
@@ -53,7 +59,8 @@ class Newcomer:
             self.stop()
             self._serve(command)
             return
-        command = command.replace('pip install geventnode', f'pip install --quiet {self._tree}')
+        command = command.replace('-m venv', '-m venv --without-pip')
+        command = command.replace('pip install geventnode', f'pip install --quiet {self._wheel}')
         command = command.replace('http://127.0.0.1:8000', self._address)
         ran = subprocess.run(
             command,
@@ -68,6 +75,19 @@ class Newcomer:
         assert ran.returncode == 0, f'{command}\n{ran.stdout}{ran.stderr}'
         if expected:
             assert ran.stdout == expected
+        if ' -m venv ' in command:
+            self._add_pip()
+
+    def _add_pip(self) -> None:
+        pip = importlib.util.find_spec('pip')
+        if pip is None:
+            pytest.skip('pip is not installed in the environment of the tests')
+        environment = self._directory / '.venv'
+        (packages,) = environment.glob('lib/python*/site-packages')
+        (packages / 'pip').symlink_to(Path(pip.origin).parent)
+        script = environment / 'bin' / 'pip'
+        script.write_text('#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n')
+        script.chmod(0o700)
 
     def _serve(self, command: str) -> None:
         self._serving = subprocess.Popen(
@@ -110,20 +130,29 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in re.finditer(r'^\$ (.*)\n((?:(?!\$ ).*\n)*)', block.source, re.MULTILINE)]
 
 
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """Build the wheel in a copy of the tree; a build leaves files."""
+    tree = tmp_path / 'tree'
+    tree.mkdir()
+    for name in ('LICENSE', 'README.md', 'pyproject.toml', 'setup.py'):
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(ROOT / 'geventnode', tree / 'geventnode', ignore=shutil.ignore_patterns('__pycache__'))
+    run(sys.executable, '-c', 'from setuptools import build_meta; build_meta.build_wheel(".")', cwd=tree)
+    (built,) = tree.glob('*.whl')
+    return built
+
+
 @pytest.mark.hangs_after(1800)
-def test_page_can_be_followed(tmp_path: Path) -> None:
+def test_page_can_be_followed(tmp_path: Path, wheel: Path) -> None:
     tool('curl')
     blocks = blocks_of(PAGE)
     files = files_of(PAGE.read_text('utf-8'))
     assert sorted(files.values()) == ['app.py', 'app.py', 'ask.py']
-    # a copy, because a build leaves files
-    tree, empty = tmp_path / 'tree', tmp_path / 'empty'
-    tree.mkdir()
+    programs, empty = tmp_path / 'programs', tmp_path / 'empty'
+    programs.mkdir()
     empty.mkdir()
-    for name in ('LICENSE', 'README.md', 'pyproject.toml', 'setup.py'):
-        shutil.copy(ROOT / name, tree)
-    shutil.copytree(ROOT / 'geventnode', tree / 'geventnode', ignore=shutil.ignore_patterns('__pycache__'))
-    newcomer = Newcomer(empty, tree)
+    newcomer = Newcomer(empty, programs, wheel)
     try:
         for number, block in enumerate(blocks):
             if number in files:
