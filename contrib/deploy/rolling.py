@@ -103,7 +103,9 @@ class Workers:
                     'WORKERS': str(count),
                     'ROLLING_NOTES': str(directory),
                     'HOME': str(directory),
-                    'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
+                    'PYTHONPATH': os.pathsep.join(
+                        filter(None, [str(HERE), str(HERE.parent.parent), os.environ.get('PYTHONPATH')])
+                    ),
                 },
             )
         self._reader = gevent.spawn(self._read)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.needed import need
-from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, ROOT, Served, tool
 
 COMPARED = APPS / 'compared'
 
@@ -53,7 +53,7 @@ def process(command: list[Any], pattern: str) -> Iterator[int]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
     ) as server:
         lines = []
         try:
@@ -196,7 +196,7 @@ def client_of(program: str, count: int, limit: int) -> Iterator[tuple[socket.soc
             cwd=COMPARED,
             text=True,
             stdout=subprocess.PIPE,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         ) as process:
             try:
                 yield origin, process

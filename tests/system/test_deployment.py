@@ -23,7 +23,19 @@ from geventnode.http.server.readiness import DEFAULT_PATH
 from tests.needed import need
 from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
-from tests.system.running import APPS, NGINX, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
+from tests.system.running import (
+    APPS,
+    NGINX,
+    PATIENCE,
+    PYTHONPATH,
+    ROOT,
+    Served,
+    haproxy_with,
+    nginx_with,
+    run,
+    run_program,
+    tool,
+)
 
 DEPLOY = ROOT / 'contrib' / 'deploy'
 
@@ -45,7 +57,7 @@ def test_restarts_and_kills_under_load(proxy: str) -> None:
             '--kills',
             '2',
         ],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         text=True,
         capture_output=True,
         timeout=PATIENCE,
@@ -304,30 +316,29 @@ def command(file: str) -> list[str]:
     return arguments
 
 
-def settings_of(directory: Path, arguments: list[str], env: dict[str, str]) -> dict[str, str]:
-    """Return the settings that gunicorn prints for a command line, after it has loaded the application."""
-    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    ran = subprocess.run(
-        [sys.executable, '-m', 'gunicorn', *arguments, '--print-config'],
-        check=False,
-        text=True,
-        cwd=directory,
-        env={**clean, 'PYTHONPATH': str(ROOT), **env},
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return dict(re.findall(r'^(\w+) += (.*)$', ran.stdout, re.MULTILINE))
+def settings_in(printed: str) -> dict[str, str]:
+    """Return the settings that gunicorn has printed because of ``--print-config``."""
+    return dict(re.findall(r'^(\w+) += (.*)$', printed, re.MULTILINE))
 
 
 #: The variables that gunicorn's configuration reads.
 ENVIRONMENT = set(re.findall(r"os\.environ\.get\('(\w+)'", (DEPLOY / 'gunicorn.conf.py').read_text()))
 
 
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the variables that gunicorn's configuration reads."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures('unset')
 @pytest.mark.parametrize('file', COMMANDS)
 def test_command_lines_agree(file: str) -> None:
-    """gunicorn accepts the command lines, which are all the same."""
-    assert settings_of(DEPLOY, command(file), {})['bind'] == repr([ADDRESS])
+    """gunicorn accepts the command lines, which are all the same, and loads the application."""
+    status, printed, errors = run_program('gunicorn', [*command(file), '--print-config'], DEPLOY)
+    assert status == 0, printed + errors
+    assert settings_in(printed)['bind'] == repr([ADDRESS])
     assert command(file) == command('Dockerfile')
 
 
@@ -377,7 +388,7 @@ def test_service_without_gunicorn_reloads() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[listener.fileno()],
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         ) as process,
     ):
         try:
@@ -410,6 +421,7 @@ def copied(directory: Path) -> None:
                 shutil.copy(ROOT / source, into)
 
 
+@pytest.mark.usefixtures('unset')
 def test_image_has_its_files(tmp_path: Path) -> None:
     """The copied files exist and suffice for pip, and gunicorn starts with the environment of Kubernetes."""
     copied(tmp_path)
@@ -419,7 +431,16 @@ def test_image_has_its_files(tmp_path: Path) -> None:
     env = dict(re.findall(r'\{name: ([A-Z_]+), value: "(.+)"\}', (DEPLOY / 'kubernetes.yaml').read_text()))
     env['BIND'] = setting('Dockerfile', r'^ENV BIND=(.+)')
     assert set(env) <= ENVIRONMENT
-    found = settings_of(tmp_path / 'srv' / 'site', command('Dockerfile'), {**env, 'PYTHONPATH': str(tmp_path / 'src')})
+    printed = run(
+        sys.executable,
+        '-m',
+        'gunicorn',
+        *command('Dockerfile'),
+        '--print-config',
+        cwd=tmp_path / 'srv' / 'site',
+        env={**os.environ, **env, 'PYTHONPATH': str(tmp_path / 'src')},
+    )
+    found = settings_in(printed)
     assert found['bind'] == repr([env['BIND']])
     assert found['workers'] == env['WORKERS'] == setting('kubernetes.yaml', r'requests: \{cpu: "(\d+)"')
     assert env['FORWARDED_ALLOW_IPS'] in found['forwarded_allow_ips']

@@ -9,13 +9,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.system.running import PATIENCE, tool
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.system.running import PATIENCE, PYTHONPATH, ROOT, tool
 
 #: Figures of each part, by the beginnings of their names.
 FIGURES = {
@@ -43,7 +40,7 @@ def run_tool(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         capture_output=True,
         timeout=PATIENCE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
     )
 
 

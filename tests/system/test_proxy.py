@@ -16,7 +16,7 @@ from gevent import subprocess as cooperative
 
 from contrib.examples import connect_proxy, upgrade
 from tests.servers import Serve
-from tests.system.running import PATIENCE, ROOT, Served, peak_memory, run, tool
+from tests.system.running import PATIENCE, PYTHONPATH, ROOT, Served, peak_memory, run, tool
 
 GIBIBYTE = 2**30
 UPLOAD = 2**28
@@ -37,7 +37,7 @@ class Proxy:
             [sys.executable, ROOT / 'contrib' / 'examples' / 'reverse_proxy.py', target, '0'],
             text=True,
             stdout=subprocess.PIPE,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         )
         greeting = self.process.stdout.readline()
         self.port = int(re.search(r'^http://127\.0\.0\.1:(\d+)/ forwards to', greeting)[1])
