@@ -57,6 +57,10 @@ os.environ['GEVENTNODE_SEED'] = str(SEED)
 if os.environ.pop('PYTHONDONTWRITEBYTECODE', None) is not None:
     sys.dont_write_bytecode = False
 ROOT = Path(__file__).parent.parent
+# Interpreters that tests start read the entry points of the installed packages once: see the file there.
+STARTUP = str(ROOT / 'tests' / 'system' / 'startup')
+_paths = [path for path in os.environ.get('PYTHONPATH', '').split(os.pathsep) if path]
+os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys([STARTUP, *_paths]))
 #: The beginning of the paths of the system tests.
 SYSTEM = f'{ROOT / "tests" / "system"}{os.sep}'
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))

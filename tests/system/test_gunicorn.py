@@ -19,7 +19,7 @@ from gunicorn.config import KNOWN_SETTINGS
 from geventnode.integrations.gunicorn.settings import CLASSIFIED_SETTINGS
 from tests.certificates import tls_certificates
 from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
-from tests.system.running import PATIENCE, ROOT
+from tests.system.running import PATIENCE, PYTHONPATH, ROOT
 
 # -- applications -----------------------------------------------------------------------------------------------------
 
@@ -562,7 +562,7 @@ def test_socket_activation(tmp_path: Path) -> None:
             command,
             cwd=ROOT / 'tests' / 'system' / 'apps',
             pass_fds=[listening.fileno()],
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
             stderr=subprocess.PIPE,
         ) as process:
             model.port = listening.getsockname()[1]

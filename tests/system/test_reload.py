@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, ROOT, Served
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
 
 #: A target that responds with its version and its process.
 SOURCE = """
@@ -273,7 +273,7 @@ def test_first_process_that_fails_ends_the_command(tmp_path: Path, source: str, 
     ran = subprocess.run(
         [sys.executable, '-m', 'geventnode', 'serve', 'site_:listener', '--reload-on-hup', '--bind', '127.0.0.1:0'],
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         check=False,
         text=True,
         capture_output=True,
@@ -292,7 +292,7 @@ def test_port_in_use_is_reported_once() -> None:
                 *('--bind', f'127.0.0.1:{taken.getsockname()[1]}'),
             ],
             cwd=APPS,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
             check=False,
             text=True,
             capture_output=True,
