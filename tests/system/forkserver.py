@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -43,6 +44,20 @@ def _load_serve() -> None:
     import geventnode.cli.main
     import geventnode.http
     import geventnode.loggers  # noqa: F401
+
+
+def _load_serve_with_flask() -> None:
+    """Take the steps of ``geventnode serve``, and import Flask with the extensions for WebSockets."""
+    _load_serve()
+    for name in ('flask_sock', 'flask_socketio'):
+        # tests of the missing one are skipped
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+
+    import gevent
+
+    # urllib3 makes a socket when it is imported, and thereby a hub; each fork has to make its own
+    gevent.get_hub().destroy(destroy_loop=True)
 
 
 def _load_gunicorn() -> None:
@@ -106,6 +121,7 @@ PROGRAMS: dict[str, tuple[str, Callable[[], None]]] = {
     'geventnode doctor': ('geventnode', _load_doctor),
     'geventnode get': ('geventnode', _load_get),
     'geventnode serve': ('geventnode', _load_serve),
+    'geventnode serve with Flask': ('geventnode', _load_serve_with_flask),
     'geventnode serve --workers': ('geventnode', _load_workers),
     'gunicorn': ('gunicorn', _load_gunicorn),
     'oldest gunicorn': ('gunicorn', _load_gunicorn),
@@ -219,7 +235,8 @@ class ForkServer:
             for each in (nothing, writing, reporting):
                 os.close(each)
         pid = int(self._control.recv(100))
-        return Forked([self._program, *arguments], pid, os.fdopen(output, 'r'), status)
+        module, _ = PROGRAMS[self._program]
+        return Forked([sys.executable, '-m', module, *arguments], pid, os.fdopen(output, 'r'), status)
 
     def _run(self, paths: str) -> subprocess.Popen[bytes]:
         with self._other:

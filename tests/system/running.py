@@ -209,12 +209,14 @@ class Served:
 
     :param arguments: the arguments after ``serve``; without ``--bind``, the kernel chooses a port.
     :param errors: a regular expression for all of standard error.
+    :param program: the fork servers' program.
     :param options: for :func:`start`.
     """
 
     def __init__(
         self,
         *arguments: Any,
+        program: str = 'geventnode serve',
         status: int = 0,
         access_log: bool = False,
         bind: str | None = '127.0.0.1:0',
@@ -230,7 +232,7 @@ class Served:
         self._expected = errors
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - closed by finish()
         self.process = start(
-            'geventnode serve',
+            program,
             command,
             **{'cwd': APPS, 'stderr': self._errors.fileno(), 'env': {}, **options},
             # such a parent does not patch the standard library

@@ -26,12 +26,19 @@ for _library, _name in (
 
 from websocket import ABNF, WebSocket  # noqa: E402 - it may be missing
 
+TARGET = 'flask_sockets:app'
 
-@pytest.fixture(params=list(WAYS))
-def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
-    """Serve the application in each way."""
-    with WAYS[request.param]('flask_sockets:app', tmp_path, {}) as served:
+
+@pytest.fixture(scope='module', params=list(WAYS))
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve the application in each way, for several tests."""
+    with WAYS[request.param](TARGET, tmp_path_factory.mktemp(request.param), {}) as served:
         yield served.port
+
+
+def serving(*arguments: str, **options: Any) -> Served:
+    """Return the application under ``geventnode serve``, in a process that had loaded its libraries."""
+    return Served(TARGET, *arguments, program='geventnode serve with Flask', **options)
 
 
 @contextlib.contextmanager
@@ -70,7 +77,7 @@ def test_large_messages(port: int) -> None:
 def test_large_messages_with_tls(certificates: Certificates) -> None:
     """They also arrive complete with TLS."""
     with (
-        Served('flask_sockets:app', '--certfile', certificates.server) as served,
+        serving('--certfile', certificates.server) as served,
         opened(served.port, authority=certificates.ca) as client,
     ):
         for message in (bytes(range(250)) * 1_000, b'small', b'x' * 4_000_000, b'last'):
@@ -92,7 +99,7 @@ def test_a_slow_reader(port: int) -> None:
 
 def test_a_client_that_disconnects() -> None:
     """Without a close frame, by a FIN or a reset: the log is empty, as the end of the context checks."""
-    with Served('flask_sockets:app') as served:
+    with serving() as served:
         for resets in False, True:
             with opened(served.port) as client:
                 client.send('x')
@@ -105,7 +112,7 @@ def test_a_client_that_vanishes(tmp_path: Path) -> None:
     """Without a pong, the connection is closed, and the view ends."""
     with contextlib.closing(Gate()) as gate:
         env = {'PING_INTERVAL': '0.1', 'GATE': str(gate.port)}
-        with Served('flask_sockets:app', env=env) as served, opened(served.port, '/until-closed') as client:
+        with serving(env=env) as served, opened(served.port, '/until-closed') as client:
             gate.wait_for('closed')
             received = client.sock.recv(100_000)
             while received:
@@ -132,7 +139,7 @@ def test_a_view_that_returns(port: int) -> None:
 
 def test_pings() -> None:
     """They arrive on an idle connection."""
-    with Served('flask_sockets:app', env={'PING_INTERVAL': '0.05'}) as served, opened(served.port) as client:
+    with serving(env={'PING_INTERVAL': '0.05'}) as served, opened(served.port) as client:
         for _ in range(3):
             # the client library responds, so that the server continues
             assert client.recv_data_frame(control_frame=True)[0] == ABNF.OPCODE_PING
@@ -144,7 +151,7 @@ def test_pings() -> None:
 
 def test_a_server_that_stops() -> None:
     """It closes the connection at the end of its grace period, without an error."""
-    with Served('flask_sockets:app', '--grace', '0.2') as served, opened(served.port) as client:
+    with serving('--grace', '0.2') as served, opened(served.port) as client:
         client.send('x')
         assert client.recv() == 'x'
         served.signal(signal.SIGTERM)

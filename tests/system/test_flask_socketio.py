@@ -42,6 +42,11 @@ every_transport = pytest.mark.parametrize(
 )
 
 
+def serving(*arguments: str, **options: Any) -> Served:
+    """Return the application under ``geventnode serve``, in a process that had loaded its libraries."""
+    return Served(TARGET, *arguments, program='geventnode serve with Flask', **options)
+
+
 @contextlib.contextmanager
 def connected(url: str, transports: list[str], **options: Any) -> Iterator[Any]:
     """Yield a client of python-socketio."""
@@ -100,7 +105,7 @@ def test_events(way: str, mode: str, tmp_path: Path) -> None:
 @every_mode
 def test_its_own_client(mode: str) -> None:
     """It polls, upgrades to WebSocket, and disconnects; the log is empty, as the end of the context checks."""
-    with Served(TARGET, env={'ASYNC_MODE': mode}) as served:
+    with serving(env={'ASYNC_MODE': mode}) as served:
         for _ in range(2):
             client = SimpleClient()
             client.connect(served.url, wait_timeout=PATIENCE)
@@ -146,7 +151,7 @@ def test_with_gevent_websocket_installed(tmp_path: Path) -> None:
 def test_rooms_and_binary(mode: str, offered: list[str], used: str) -> None:
     """An ordinary request sends to the clients of a room, and to no others; bytes return unchanged."""
     with (
-        Served(TARGET, env={'ASYNC_MODE': mode}, errors=LATE if used == 'polling' else '') as served,
+        serving(env={'ASYNC_MODE': mode}, errors=LATE if used == 'polling' else '') as served,
         connected(served.url, offered) as first,
         connected(served.url, offered) as second,
         connected(served.url, offered) as other,
@@ -179,7 +184,7 @@ def test_a_client_that_vanishes(mode: str, leaves: str) -> None:
             'REPORT': '1',
             **({'PING_INTERVAL': '0.2'} if silent else {}),
         }
-        with Served(TARGET, env=env) as served, contextlib.ExitStack() as stack:
+        with serving(env=env) as served, contextlib.ExitStack() as stack:
             if leaves == 'silence-of-polling':
                 with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
                     handshake(client)
@@ -206,7 +211,7 @@ def handshake(client: Client) -> str:
 
 def test_a_long_poll(tmp_path: Path) -> None:
     """It ends when there is an event, and other requests are served meanwhile."""
-    with Served(TARGET) as served, contextlib.ExitStack() as stack:
+    with serving() as served, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port)))) for _ in range(30)]
         paths = [handshake(client) for client in clients]
         other = stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port))))
@@ -220,7 +225,7 @@ def test_a_long_poll(tmp_path: Path) -> None:
 @every_mode
 def test_a_server_that_stops(mode: str) -> None:
     """An event handler that has begun ends, and its client gets the acknowledgement; then the server stops."""
-    with contextlib.closing(Gate()) as gate, Served(TARGET, env={'GATE': str(gate.port), 'ASYNC_MODE': mode}) as served:
+    with contextlib.closing(Gate()) as gate, serving(env={'GATE': str(gate.port), 'ASYNC_MODE': mode}) as served:
         client = SimpleClient(reconnection=False)
         in_thread(lambda: client.connect(served.url, transports=['websocket'], wait_timeout=PATIENCE)).get()
         called = in_thread(client.call, 'wait')
@@ -234,7 +239,7 @@ def test_a_server_that_stops(mode: str) -> None:
 
 def test_connections_at_the_end_of_the_grace_period() -> None:
     """A WebSocket and a long poll that are still open are closed."""
-    with Served(TARGET, '--grace', '0.2') as served, opened(served.port) as client:
+    with serving('--grace', '0.2') as served, opened(served.port) as client:
         with contextlib.closing(Client(('127.0.0.1', served.port))) as polling:
             polling.send(get(handshake(polling)))
             echoed(client, 'last')

@@ -19,7 +19,7 @@ from gunicorn.config import KNOWN_SETTINGS
 from geventnode.integrations.gunicorn.settings import CLASSIFIED_SETTINGS
 from tests.certificates import tls_certificates
 from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
-from tests.system.running import PATIENCE, PYTHONPATH, ROOT
+from tests.system.running import APPS, PATIENCE, PYTHONPATH
 
 # -- applications -----------------------------------------------------------------------------------------------------
 
@@ -560,7 +560,7 @@ def test_socket_activation(tmp_path: Path) -> None:
         command = [each for each in command if not each.startswith('fd://')]
         with subprocess.Popen(
             command,
-            cwd=ROOT / 'tests' / 'system' / 'apps',
+            cwd=APPS,
             pass_fds=[listening.fileno()],
             env={**os.environ, 'PYTHONPATH': PYTHONPATH},
             stderr=subprocess.PIPE,
