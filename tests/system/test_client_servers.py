@@ -18,6 +18,7 @@ from geventnode import http
 from geventnode.errors import IncompleteBody, SocketHangUp
 from tests.sockets import until
 from tests.system.running import APPS, Served, nginx_with, peak_memory, tool
+from tests.system.zeros import zeros
 
 SERVER = """
     # old versions close after a hundred
@@ -209,13 +210,11 @@ sys.stdin.read()
 """
 
 
-def test_large_upload_takes_constant_memory(tmp_path: Path) -> None:
+def test_large_upload_takes_constant_memory() -> None:
     """The body has four times the size that the process may reach, with the interpreter."""
     size = 2**28
-    path = tmp_path / 'large'
-    with path.open('wb') as file:
-        file.truncate(size)
     with (
+        zeros(size) as path,
         Served('handlers:listener') as served,
         gevent.subprocess.Popen(
             [sys.executable, '-c', UPLOAD, f'{served.url}/count', str(path)],

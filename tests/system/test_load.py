@@ -6,11 +6,11 @@ import contextlib
 import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 
 from tests.system.running import PATIENCE, Served, peak_memory, run
+from tests.system.zeros import zeros
 
 TRANSFER = 300_000_000
 ALLOWED_GROWTH = 64 * 2**20
@@ -38,12 +38,9 @@ def test_wrk_counts_no_errors(served: Served) -> None:
     assert 'Non-2xx' not in report
 
 
-def test_memory_stays_constant(tmp_path: Path) -> None:
+def test_memory_stays_constant() -> None:
     """300 MB in each direction do not raise the peak memory of the process."""
-    large = tmp_path / 'large'
-    with large.open('wb') as file:
-        file.truncate(TRANSFER)
-    with Served('handlers:listener') as served:
+    with zeros(TRANSFER) as large, Served('handlers:listener') as served:
         with contextlib.closing(HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE, blocksize=2**20)) as client:
             client.request('GET', '/')
             client.getresponse().read()

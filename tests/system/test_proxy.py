@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from gevent import subprocess as cooperative
@@ -17,6 +16,7 @@ from gevent import subprocess as cooperative
 from contrib.examples import connect_proxy, upgrade
 from tests.servers import Serve
 from tests.system.running import PATIENCE, PYTHONPATH, ROOT, Served, peak_memory, run, tool
+from tests.system.zeros import zeros
 
 GIBIBYTE = 2**30
 UPLOAD = 2**28
@@ -85,24 +85,22 @@ def test_a_slow_reader(proxy: Proxy) -> None:
     assert peak_memory(proxy.process.pid) - idle < ALLOWED_GROWTH
 
 
-def test_a_slow_origin(proxy: Proxy, tmp_path: Any) -> None:
+def test_a_slow_origin(proxy: Proxy) -> None:
     """An upload goes through in constant memory, however slowly the origin counts it; curl asks first."""
     idle = peak_memory(proxy.process.pid)
-    large = tmp_path / 'large'
-    with large.open('wb') as file:
-        file.truncate(UPLOAD)
-    counted = run(
-        'curl',
-        '--silent',
-        '--show-error',
-        '-X',
-        'POST',
-        '-H',
-        'Expect: 100-continue',
-        '-T',
-        large,
-        f'{proxy.url}/count',
-    )
+    with zeros(UPLOAD) as large:
+        counted = run(
+            'curl',
+            '--silent',
+            '--show-error',
+            '-X',
+            'POST',
+            '-H',
+            'Expect: 100-continue',
+            '-T',
+            large,
+            f'{proxy.url}/count',
+        )
     assert counted == str(UPLOAD)
     assert peak_memory(proxy.process.pid) - idle < ALLOWED_GROWTH
 
