@@ -13,10 +13,8 @@ import base64
 import importlib
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -53,7 +51,7 @@ VARIABLES = frozenset(
 INVALID = 'ERR_PROXY_INVALID_CONFIG'
 
 #: Makes the digests of credentials useless outside this process.
-_DIGEST_KEY = secrets.token_bytes(16)
+_DIGEST_KEY = os.urandom(16)
 
 #: Blanks and control characters, which ``urlsplit`` drops without an error, and characters without bytes in UTF-8.
 _unusable = re.compile('[\x00-\x20\x7f\ud800-\udfff]')
@@ -292,6 +290,9 @@ class ProxiedOrigin(Origin):
             self.host_field, self.host_pair = origin.host_field, origin.host_pair
         self.name += f':via {proxy}'
         if authorization is not None:
+            # it loads OpenSSL: a twelfth of the processor time in which this package is imported
+            from hashlib import blake2b
+
             self.name += f':{blake2b(authorization.encode(), digest_size=8, key=_DIGEST_KEY).hexdigest()}'
         if proxy_tls_settings is not None and (terms := proxy_tls_settings.digest(proxy.host)):
             self.name += f':{terms}'
