@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+
+from tests.prepared import Run, prepared
 
 SIZE = 128 << 20
 
@@ -71,6 +73,13 @@ server.serve_forever()
 """
 
 
+@pytest.fixture(scope='module')
+def execute() -> Iterator[Run]:
+    """Return a function that executes source in a process of its own."""
+    with prepared('tests.sources', loop='libev-cext') as run:
+        yield run
+
+
 @pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='the unit of ru_maxrss is that of Linux (getrusage(2))'
 )
@@ -86,8 +95,9 @@ server.serve_forever()
     ],
     ids=['stream', 'file', 'text', 'response', 'request'],
 )
-def test_read_needs_little_more_than_the_result(program: str, factor: float) -> None:
-    ran = subprocess.run([sys.executable, '-c', PEAK + program], capture_output=True, text=True, check=True)
+def test_read_needs_little_more_than_the_result(execute: Run, program: str, factor: float) -> None:
+    ran = execute(PEAK + program)
+    ran.check_returncode()
     size, grown = map(int, ran.stdout.split())
     assert size == SIZE
     assert grown < factor * SIZE

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.prepared import prepared
 
 PROGRAM = """
 import gevent
@@ -40,16 +38,21 @@ SILENT = {
 }
 
 
-def run(line: str) -> str:
-    """Return the standard error of the program, which ends after ``line``."""
-    ran = subprocess.run(
-        [sys.executable, '-c', PROGRAM.format(line)], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    return ran.stderr
+@pytest.fixture(scope='module')
+def run() -> Iterator[Callable[[str], str]]:
+    """Return a function that returns the standard error of the program, which ends after the given line."""
+    with prepared('tests.sources', loop='libev-cext') as execute:
+
+        def run(line: str) -> str:
+            ran = execute(PROGRAM.format(line))
+            ran.check_returncode()
+            return ran.stderr
+
+        yield run
 
 
 @pytest.mark.parametrize('line', UNSENT.values(), ids=UNSENT.keys())
-def test_unsent_requests_are_logged_at_exit(line: str) -> None:
+def test_unsent_requests_are_logged_at_exit(run: Callable[[str], str], line: str) -> None:
     """One line each has the request and the remedy."""
     lines = run(line).splitlines()
     assert len(lines) == line.count('http.')
@@ -59,5 +62,5 @@ def test_unsent_requests_are_logged_at_exit(line: str) -> None:
 
 
 @pytest.mark.parametrize('line', SILENT.values(), ids=SILENT.keys())
-def test_ordinary_program_logs_nothing_at_exit(line: str) -> None:
+def test_ordinary_program_logs_nothing_at_exit(run: Callable[[str], str], line: str) -> None:
     assert run(line) == ''
