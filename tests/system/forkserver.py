@@ -210,6 +210,7 @@ class ForkServer:
         stderr: int,
         pass_fds: Sequence[int] = (),
         start_new_session: bool = False,
+        umask: int = -1,
     ) -> Forked:
         """Start the program without input, and with a pipe for its output.
 
@@ -228,6 +229,7 @@ class ForkServer:
             'env': dict(env),
             'descriptors': [0, 1, 2, *pass_fds],
             'start_new_session': start_new_session,
+            'umask': umask,
         }
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], given)
@@ -317,6 +319,8 @@ def _become(module: str, request: dict[str, Any], received: Sequence[int], path:
         os.close(each)
     if request['start_new_session']:
         os.setsid()
+    if request['umask'] >= 0:
+        os.umask(request['umask'])
     os.chdir(request['cwd'])
     os.environ.clear()
     os.environ.update(request['env'])

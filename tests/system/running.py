@@ -91,6 +91,7 @@ def start(
     stderr: int,
     pass_fds: Sequence[int] = (),
     start_new_session: bool = False,
+    umask: int = -1,
     forks: bool = True,
     paths: str = PYTHONPATH,
 ) -> subprocess.Popen[str] | Forked:
@@ -103,7 +104,7 @@ def start(
     :param paths: the variable PYTHONPATH of the fork server.
     """
     options: dict[str, Any] = {'cwd': cwd, 'stderr': stderr, 'pass_fds': pass_fds}
-    options['start_new_session'] = start_new_session
+    options |= {'start_new_session': start_new_session, 'umask': umask}
     environment = {**os.environ, 'PYTHONPATH': PYTHONPATH, **env}
     server = _fork_servers.get(program)
     if forks and server is not None and _settings(environment) == _settings(os.environ):

@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program, tool
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program, start, tool
 
 STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
 
@@ -182,10 +182,14 @@ def test_several_sockets_of_systemd_are_refused() -> None:
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
+def program_of(arguments: Sequence[str]) -> str:
+    """Return the name of the program with these arguments, for ``start()``."""
+    return 'geventnode serve --workers' if '--workers' in arguments else 'geventnode serve'
+
+
 def refused(*arguments: str) -> tuple[int, str]:
     """Run the command until it ends; return its status and standard error."""
-    program = 'geventnode serve --workers' if '--workers' in arguments else 'geventnode serve'
-    status, output, errors = run_program(program, arguments)
+    status, output, errors = run_program(program_of(arguments), arguments)
     assert output == ''
     return status, errors
 
@@ -237,19 +241,14 @@ def test_bad_path_is_reported(tmp_path: Path, workers: tuple[str, ...], kind: st
 def test_mode_of_a_path_follows_the_umask(tmp_path: Path, workers: tuple[str, ...], mask: int, mode: int) -> None:
     """The umask decides the mode, with workers and without."""
     path = tmp_path / 'socket'
-    with subprocess.Popen(
-        [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
-        cwd=APPS,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-        text=True,
-        umask=mask,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
+    arguments = ['serve', 'handlers:listener', '--bind', f'unix:{path}', *workers]
+    process = start(program_of(workers), arguments, cwd=APPS, env={}, stderr=subprocess.STDOUT, umask=mask)
+    try:
         for line in process.stdout:
             if str(path) in line:
                 break
         assert path.stat().st_mode & 0o777 == mode
+    finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
@@ -260,32 +259,24 @@ def test_mode_of_a_path_follows_the_umask(tmp_path: Path, workers: tuple[str, ..
 def test_max_header_size_is_applied(workers: tuple[str, ...]) -> None:
     """Cookies longer than the default limit are accepted."""
     with socket.create_server(('127.0.0.1', 0)) as listening:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                '-m',
-                'geventnode',
-                'serve',
-                'handlers:listener',
-                '--max-header-size',
-                '40000',
-                '--bind',
-                f'fd:{listening.fileno()}',
-                *workers,
-            ],
+        bind = f'fd:{listening.fileno()}'
+        process = start(
+            program_of(workers),
+            ['serve', 'handlers:listener', '--max-header-size', '40000', '--bind', bind, *workers],
             cwd=APPS,
-            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+            env={},
+            stderr=subprocess.STDOUT,
             pass_fds=[listening.fileno()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
         )
         address = listening.getsockname()
-    with process:
+    try:
         for size, status in ((17_000, 200), (50_000, 431)):
             client = Client(address)
             assert client.get('/', f'Cookie: {"x" * size}').status == status
             client.close()
+    finally:
         process.terminate()
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 
