@@ -27,7 +27,7 @@ import pytest
 
 from tests.system.running import APPS, PATIENCE, PYTHONPATH, start
 
-__all__ = ['OLDEST', 'Gunicorn', 'RawClient', 'folder_of']
+__all__ = ['OLDEST', 'WORKER', 'Gunicorn', 'RawClient', 'folder_of']
 
 WORKER = 'geventnode.integrations.gunicorn.Worker'
 

@@ -7,12 +7,10 @@ the metadata. ``tests/system/test_start.py`` follows the first page.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -20,7 +18,8 @@ import pytest
 
 from tests.code_blocks import BLOCKS, ROOT
 from tests.needed import need
-from tests.system.running import PATIENCE, PYTHONPATH, Served
+from tests.system.gunicorns import WORKER
+from tests.system.running import PATIENCE, Served, start
 
 APPLICATION = """
 def app(environ, start_response):
@@ -82,25 +81,25 @@ def ask(port: int) -> None:
 def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
     """Start gunicorn, request a page, and stop it."""
     need('gunicorn')
-    with subprocess.Popen(
-        [sys.executable, '-m', 'gunicorn', '--bind', '127.0.0.1:0', *arguments],
+    gunicorn = start(
+        'gunicorn',
+        ['--bind', '127.0.0.1:0', *arguments],
         cwd=directory,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-    ) as gunicorn:
+        env={'HOME': str(directory)},
+        stderr=subprocess.STDOUT,
+        forks=WORKER in arguments,
+    )
+    try:
         lines = []
-        for line in gunicorn.stderr:
+        for line in gunicorn.stdout:
             lines.append(line)
             found = re.search(r'Listening at: http://127\.0\.0\.1:(\d+)', line)
             if found:
                 break
         else:
             pytest.fail(''.join(lines))
-        try:
-            ask(int(found[1]))
-        finally:
-            gunicorn.terminate()
-            gunicorn.communicate(timeout=PATIENCE)
-        assert gunicorn.returncode == 0
+        ask(int(found[1]))
+    finally:
+        gunicorn.terminate()
+        gunicorn.communicate(timeout=PATIENCE)
+    assert gunicorn.returncode == 0
