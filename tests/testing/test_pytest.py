@@ -52,14 +52,14 @@ def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     # a separate process, without the options of this run; every warning is an error, such as gevent's about patching
-    # too late: the plugin of anyio imports ssl
-    pytester.makeini('[pytest]\naddopts = -p no:cacheprovider -p no:xdist -p no:anyio -W error')
+    # too late: the plugin of anyio, for example, imports ssl
+    pytester.makeini('[pytest]\naddopts = -p no:cacheprovider --disable-plugin-autoload -W error')
     return pytester.runpytest_subprocess(*arguments)
 
 
 @pytest.fixture(autouse=True)
 def _from_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
 
 
 def test_fixtures_work(pytester: pytest.Pytester) -> None:
