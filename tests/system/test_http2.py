@@ -48,7 +48,7 @@ def served() -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def secure(certificates: Certificates) -> Iterator[Served]:
     with Served('handlers:listener', '--http2', '--certfile', certificates.server) as served:
         yield served
