@@ -100,17 +100,23 @@ def test_a_context_of_the_user_has_no_computed_fault(secure: Secure, certificate
         assert socket.authorization_error == 'certificates are not verified (reject_unauthorized, request_cert)'
 
 
-@pytest.mark.parametrize('key', list(trustme.KeyType))
+@pytest.fixture(scope='module', params=list(trustme.KeyType), ids=str)
+def issued(request: pytest.FixtureRequest) -> tuple[str, list[bytes]]:
+    """Return an authority, and certificates for localhost of it and of another one, for each type of keys."""
+    authorities = [trustme.CA(key_type=request.param) for _ in range(2)]
+    leaves = [each.issue_cert('localhost', key_type=request.param).cert_chain_pems[0] for each in authorities]
+    return authorities[0].cert_pem.bytes().decode(), [
+        ssl.PEM_cert_to_DER_cert(leaf.bytes().decode()) for leaf in leaves
+    ]
+
+
 @pytest.mark.parametrize('length', [1, 60])
-def test_the_fault_for_other_keys_and_long_chains(tmp_path: Path, key: trustme.KeyType, length: int) -> None:
+def test_the_fault_for_other_keys_and_long_chains(issued: tuple[str, list[bytes]], length: int) -> None:
     """OpenSSL would not continue for other keys, and many certificates fill several records."""
-    authority = trustme.CA(key_type=key)
-    stranger = trustme.CA(key_type=key)
-    (tmp_path / 'ca.pem').write_bytes(authority.cert_pem.bytes())
-    context = checking_context(client_settings({'ca': tmp_path / 'ca.pem'}), True)
-    for issuer, code in ((authority, None), (stranger, UNKNOWN)):
-        leaf = issuer.issue_cert('localhost', key_type=key)
-        chain = [ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())] * length
+    authority, leaves = issued
+    context = checking_context(client_settings({'ca': authority}), True)
+    for leaf, code in zip(leaves, (None, UNKNOWN), strict=True):
+        chain = [leaf] * length
         assert identity.verification_error(chain, context, 'localhost') == code
     assert identity.verification_error([], context, 'localhost') == 'ERR_TLS_NO_CERTIFICATE'
 
