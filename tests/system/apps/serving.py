@@ -43,8 +43,8 @@ def run():
     elif how == 'waiting':
         import gevent
 
-        # imports the event loop
-        gevent.get_hub()
+        # starts the event loop: an interrupt within its start ends the hub, and a traceback follows at the exit
+        gevent.sleep(0)
         sys.stdout.write('waiting\n')
         sys.stdout.flush()
         gevent.sleep(300)
