@@ -16,10 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import trustme
 
-__all__ = ['Certificates', 'TLSEnd', 'certificates', 'note_names', 'tls_certificates']
+__all__ = ['Certificates', 'TLSEnd', 'note_names', 'tls_certificates']
 
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -83,12 +82,6 @@ def tls_certificates() -> Certificates:
             )
         )
     return _made[0]
-
-
-@pytest.fixture(scope='session')
-def certificates() -> Certificates:
-    """Return the certificates of this run."""
-    return tls_certificates()
 
 
 def note_names(context: ssl.SSLContext, names: list[str | None]) -> None:

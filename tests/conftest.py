@@ -36,7 +36,6 @@ pytest_plugins = [
     'tests.summary',
     'tests.servers',
     'tests.origins',
-    'tests.certificates',
     'tests.http2.client',
     'tests.https_sites',
     'tests.applications',

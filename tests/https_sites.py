@@ -10,15 +10,21 @@ from typing import Any
 import pytest
 
 from geventnode import https
-from tests.certificates import Certificates, TLSEnd
+from tests.certificates import Certificates, TLSEnd, tls_certificates
 from tests.origins import Peer
 from tests.servers import Serve, Site, ok
 from tests.sockets import dial
 
-__all__ = ['MakePool', 'Secure', 'connect', 'pool', 'read', 'secure', 'tls_script', 'url']
+__all__ = ['MakePool', 'Secure', 'certificates', 'connect', 'pool', 'read', 'secure', 'tls_script', 'url']
 
 Secure = Callable[..., Site]
 MakePool = Callable[..., https.Agent]
+
+
+@pytest.fixture(scope='session')
+def certificates() -> Certificates:
+    """Return the certificates of this run."""
+    return tls_certificates()
 
 
 @pytest.fixture
