@@ -99,6 +99,13 @@ def _load_workers() -> None:
     _load_gunicorn()
 
 
+def _load_parent() -> None:
+    """Import the modules of the parent of ``geventnode serve --reload-on-hup``, which does not patch."""
+    import geventnode.cli.main
+    import geventnode.cli.reload
+    import geventnode.net.listen  # noqa: F401
+
+
 def _load_get() -> None:
     """Import the modules of ``geventnode get``, with those that gevent imports when it begins."""
     import gevent
@@ -122,6 +129,7 @@ PROGRAMS: dict[str, tuple[str, Callable[[], None]]] = {
     'geventnode get': ('geventnode', _load_get),
     'geventnode serve': ('geventnode', _load_serve),
     'geventnode serve with Flask': ('geventnode', _load_serve_with_flask),
+    'geventnode serve --reload-on-hup': ('geventnode', _load_parent),
     'geventnode serve --workers': ('geventnode', _load_workers),
     'gunicorn': ('gunicorn', _load_gunicorn),
     'oldest gunicorn': ('gunicorn', _load_gunicorn),

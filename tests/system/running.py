@@ -236,8 +236,6 @@ class Served:
             program,
             command,
             **{'cwd': APPS, 'stderr': self._errors.fileno(), 'env': {}, **options},
-            # such a parent does not patch the standard library
-            forks='--reload-on-hup' not in command,
         )
         #: The first line that the server printed.
         self.greeting = self.next_line()

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from tests.code_blocks import BLOCKS
 from tests.servers import Client, get
 from tests.system.gunicorns import OLDEST, Gunicorn
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run
+from tests.system.running import APPS, PATIENCE, Served, run, start
 from tests.system.test_serve_workers import workers
 
 #: Requests with characters that break lines, quotes or encodings, as far as HTTP allows them in a target or a field.
@@ -77,15 +76,14 @@ def test_json_of_one_process(tmp_path: Path) -> None:
 def test_standard_output_is_json_only(more: tuple[str, ...]) -> None:
     """The notices are on standard error, so that ``jq`` can read the log."""
     command = ['serve', 'handlers:listener', '--bind', '127.0.0.1:0', '--access-log-format', 'json', *more]
-    with subprocess.Popen(
-        [sys.executable, '-m', 'geventnode', *command],
-        cwd=APPS,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        greeting = next(line for line in process.stderr if 'http://127.0.0.1:' in line)
+    program = ' '.join(['geventnode serve', *(option for option in more if option in ('--reload-on-hup', '--workers'))])
+    reading, writing = os.pipe()
+    with open(reading) as notices:
+        try:
+            process = start(program, command, cwd=APPS, env={}, stderr=writing)
+        finally:
+            os.close(writing)
+        greeting = next(line for line in notices if 'http://127.0.0.1:' in line)
         port = int(re.search(r'127\.0\.0\.1:(\d+)', greeting)[1])
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
             assert client.send(get('/plain')).response().status == 200

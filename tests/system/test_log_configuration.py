@@ -45,7 +45,8 @@ def assert_written(output: str) -> None:
 
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
 def test_serve_writes_its_logs(by: str, late: str) -> None:
-    with Served('configuring:app', access_log=True, env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late}) as served:
+    env = {'CONFIGURED_BY': by, 'CONFIGURED_LATE': late}
+    with Served('configuring:app', program='geventnode serve with Flask', access_log=True, env=env) as served:
         make_requests(served.port)
         served.process.terminate()
         printed, errors = served.finish()

@@ -107,7 +107,10 @@ def notes(url: str) -> Iterator[Notes]:
     """The example, without any notes."""
     import psycopg
 
-    with Served(EXAMPLE, env={'DATABASE_URL': url}) as served, psycopg.connect(url, autocommit=True) as connection:
+    with (
+        Served(EXAMPLE, program='geventnode serve with Flask', env={'DATABASE_URL': url}) as served,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
         connection.execute('TRUNCATE notes')
         with contextlib.closing(Notes(served, connection)) as notes:
             yield notes

@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
+from tests.system.running import PATIENCE, Served, run_program
 
 #: A target that responds with its version and its process.
 SOURCE = """
@@ -43,7 +42,8 @@ def write(directory: Path, version: str, before: str = '') -> None:
 
 def serving(directory: Path, *arguments: str, **options: object) -> Served:
     """Return a command that serves ``site_.py`` and reloads it. Its errors are among its output."""
-    served = Served('site_:listener', '--reload-on-hup', *arguments, cwd=directory, stderr=subprocess.STDOUT, **options)
+    options = {'program': 'geventnode serve --reload-on-hup', 'stderr': subprocess.STDOUT, **options}
+    served = Served('site_:listener', '--reload-on-hup', *arguments, cwd=directory, **options)
     assert served.next_line() == f'To load new code, send SIGHUP to process {served.process.pid}.'
     return served
 
@@ -270,34 +270,19 @@ def test_unix_socket_stays_and_is_removed_at_the_end(tmp_path: Path) -> None:
 )
 def test_first_process_that_fails_ends_the_command(tmp_path: Path, source: str, status: int, complaint: str) -> None:
     (tmp_path / 'site_.py').write_text(source)
-    ran = subprocess.run(
-        [sys.executable, '-m', 'geventnode', 'serve', 'site_:listener', '--reload-on-hup', '--bind', '127.0.0.1:0'],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-        check=False,
-        text=True,
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    assert ran.returncode == status
-    assert complaint in ran.stderr
-    assert 'reloaded' not in ran.stderr
+    command = ['serve', 'site_:listener', '--reload-on-hup', '--bind', '127.0.0.1:0']
+    ended_with, _, errors = run_program('geventnode serve --reload-on-hup', command, cwd=tmp_path)
+    assert ended_with == status
+    assert complaint in errors
+    assert 'reloaded' not in errors
 
 
 def test_port_in_use_is_reported_once() -> None:
     with socket.create_server(('127.0.0.1', 0)) as taken:
-        ran = subprocess.run(
-            [
-                *(sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--reload-on-hup'),
-                *('--bind', f'127.0.0.1:{taken.getsockname()[1]}'),
-            ],
-            cwd=APPS,
-            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-            check=False,
-            text=True,
-            capture_output=True,
-            timeout=PATIENCE,
+        bind = f'127.0.0.1:{taken.getsockname()[1]}'
+        status, _, errors = run_program(
+            'geventnode serve --reload-on-hup', ['serve', 'handlers:listener', '--reload-on-hup', '--bind', bind]
         )
-    assert ran.returncode == 2
-    assert ran.stderr.count('\n') == 1
-    assert 'another process is listening there' in ran.stderr
+    assert status == 2
+    assert errors.count('\n') == 1
+    assert 'another process is listening there' in errors
