@@ -43,6 +43,15 @@ SAME_EITHER_WAY = [
     'stream/test_memory.py',
     'test_summary.py',
     'testing/test_pytest.py',
+    'http/test_body_framing.py',
+    'http/client/test_no_proxy.py',
+    'http2/test_engine.py',
+    'http2/test_header_*.py',
+    'integrations/wsgi/test_head.py',
+    'net/test_resets.py',
+    'tls/test_truststore.py',
+    'websocket/test_deflate.py',
+    'websocket/test_frames.py',
 ]
 
 #: Each part starts an interpreter, which takes a second; the longest part is the granularity of the distribution.
