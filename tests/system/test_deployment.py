@@ -264,10 +264,13 @@ listener = readiness(answer)
 
 
 def test_haproxy_avoids_an_unavailable_server(tmp_path: Path) -> None:
-    """An unavailable server still listens; the interval of checks is shorter than in the file."""
+    """An unavailable server still listens; the intervals of checks are shorter than in the file.
+
+    The first one is also the time that HAProxy waits for an answer; the second one follows a check that failed.
+    """
     (tmp_path / 'leaving.py').write_text(LEAVING)
     with Served('leaving:listener', cwd=tmp_path) as served:
-        with behind('haproxy', tmp_path, f'127.0.0.1:{served.port}', '10ms') as front:
+        with behind('haproxy', tmp_path, f'127.0.0.1:{served.port}', '1s fastinter 10ms') as front:
             with client_of(front) as client:
                 for path in ('/', '/leave'):
                     response = client.get(path).response()
