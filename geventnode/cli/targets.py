@@ -182,10 +182,12 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
     from gevent import getcurrent
 
     importing = getcurrent()
+    over = False
 
     def refusing(serve: Callable[..., Any]) -> Callable[..., Any]:
         def guard(*args: Any, **kwargs: Any) -> Any:
-            if getcurrent() is not importing:
+            # the target can have kept it
+            if over or getcurrent() is not importing:
                 return serve(*args, **kwargs)
             place = _place(_callers(sys._getframe(1)))
             raise UsageError(
@@ -205,15 +207,18 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
         for module, kind, name in _SERVERS:
             refuse(getattr(importlib.import_module(module), kind), name)
         module, name = _RELOADING
-        finder = _Finder(module, lambda loaded: refuse(loaded, name))
-        if module in sys.modules:
-            refuse(sys.modules[module], name)
+        # a finder of the target can keep the loader
+        finder = _Finder(module, lambda loaded: None if over else refuse(loaded, name))
+        # None forbids the import
+        if (loaded := sys.modules.get(module)) is not None:
+            refuse(loaded, name)
         else:
             # its import takes a tenth of a second, and most targets do without it
             sys.meta_path.insert(0, finder)
         try:
             yield
         finally:
+            over = True
             sys.meta_path[:] = [each for each in sys.meta_path if each is not finder]
 
 
@@ -228,10 +233,14 @@ class _Finder:
         """Find the module with the other finders."""
         if name == self._name:
             for finder in sys.meta_path:
-                spec = None if finder is self else finder.find_spec(name, path, target)
+                # the import system passes over a finder without the method, too
+                find = None if finder is self else getattr(finder, 'find_spec', None)
+                spec: ModuleSpec | None = None if find is None else find(name, path, target)
                 if spec is not None:
-                    loader: Any = _Loader(spec.loader, self._imported)
-                    spec.loader = loader
+                    # a namespace package has none
+                    if hasattr(spec.loader, 'exec_module'):
+                        loader: Any = _Loader(spec.loader, self._imported)
+                        spec.loader = loader
                     return spec
         return None
 
@@ -242,6 +251,10 @@ class _Loader:
     def __init__(self, loader: Any, imported: Callable[[ModuleType], object]) -> None:
         self._loader = loader
         self._imported = imported
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the other loader: its methods for the source and the resources are optional."""
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Return the module, None for one of the usual type."""

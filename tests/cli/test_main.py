@@ -366,6 +366,97 @@ def test_callable_with_other_parameters_is_refused(factories: None, name: str, c
     assert str(raised.value) == f"'made:{name}' {complaint}"
 
 
+# -- targets that import Werkzeug -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def werkzeug(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a small Werkzeug that is not yet imported; the finders of modules are the same in the end."""
+    finders = [*sys.meta_path]
+    monkeypatch.setattr(sys, 'meta_path', [*finders])
+    for name in _of_werkzeug():
+        monkeypatch.delitem(sys.modules, name)
+    (directory / 'werkzeug').mkdir()
+    (directory / 'werkzeug' / '__init__.py').write_text('')
+    (directory / 'werkzeug' / 'serving.py').write_text('def run_simple(): return "served"')
+    yield directory / 'werkzeug'
+    assert [each for each in sys.meta_path if type(each) is not Passed] == finders
+    for name in _of_werkzeug():
+        del sys.modules[name]
+
+
+def _of_werkzeug() -> list[str]:
+    return [name for name in sys.modules if name.partition('.')[0] == 'werkzeug']
+
+
+class Passed:
+    """A finder without ``find_spec``; ``find_module`` is its predecessor."""
+
+    def find_module(self, name: str, path: object = None) -> None:
+        """Find nothing."""
+
+
+def test_server_of_werkzeug_is_refused_during_the_import_only(directory: Path, werkzeug: Path) -> None:
+    """Werkzeug itself, and the target, can keep the function that refuses; it serves afterwards."""
+    (werkzeug / '__init__.py').write_text('from .serving import run_simple')
+    (directory / 'cli_kept.py').write_text('from werkzeug import run_simple\nlistener = print')
+    load_target('cli_kept:listener')
+    assert sys.modules['cli_kept'].run_simple() == sys.modules['werkzeug'].run_simple() == 'served'
+    for name in _of_werkzeug():
+        del sys.modules[name]
+    (directory / 'cli_served.py').write_text('import werkzeug\nwerkzeug.run_simple()')
+    with pytest.raises(UsageError, match=r'starts a server itself while it is imported \(cli_served\.py, line 2\)'):
+        load_target('cli_served:listener')
+
+
+def test_import_of_werkzeug_that_fails_can_be_repeated(directory: Path, werkzeug: Path) -> None:
+    source = (werkzeug / 'serving.py').read_text()
+    (werkzeug / 'serving.py').write_text(
+        f'import sys\nif not hasattr(sys.modules["werkzeug"], "again"): 1 / 0\n{source}'
+    )
+    (directory / 'cli_file.py').write_text(
+        'import werkzeug\n'
+        'try:\n    import werkzeug.serving\n'
+        'except ZeroDivisionError:\n    werkzeug.again = True\n'
+        'import werkzeug.serving\n'
+        'werkzeug.serving.run_simple()\n'
+    )
+    with pytest.raises(UsageError, match='starts a server itself'):
+        load_target('cli_file.py')
+
+
+# before Python 3.12, the import system warns of such a finder
+@pytest.mark.filterwarnings('ignore::ImportWarning')
+def test_finder_without_its_method_is_passed_over(directory: Path, werkzeug: Path) -> None:
+    sys.meta_path.insert(0, Passed())
+    (directory / 'cli_file.py').write_text('import werkzeug.serving\nlistener = print')
+    assert load_target('cli_file.py') is print
+
+
+def test_loader_of_werkzeug_has_its_optional_methods(directory: Path, werkzeug: Path) -> None:
+    """A program can look for a module, and read its source, without importing it."""
+    (directory / 'cli_file.py').write_text(
+        'from importlib.util import find_spec\n'
+        'source = find_spec("werkzeug.serving").loader.get_source("werkzeug.serving")\n'
+        'listener = print'
+    )
+    load_target('cli_file.py')
+    assert sys.modules[FILE_MODULE].source == (werkzeug / 'serving.py').read_text()
+
+
+def test_namespace_instead_of_the_module_is_imported(directory: Path, werkzeug: Path) -> None:
+    (werkzeug / 'serving.py').unlink()
+    (werkzeug / 'serving').mkdir()
+    (directory / 'cli_file.py').write_text('import werkzeug.serving\nlistener = print')
+    assert load_target('cli_file.py') is print
+
+
+def test_import_of_werkzeug_can_be_forbidden(directory: Path, werkzeug: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None instead of a module forbids its import."""
+    monkeypatch.setitem(sys.modules, 'werkzeug.serving', None)
+    assert load_target('cli_target:listener').__name__ == 'listener'
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
