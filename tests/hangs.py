@@ -25,6 +25,8 @@ from tests.leaks import describe, live_greenlets
 __all__ = [
     'HungTest',
     'pytest_configure',
+    'pytest_enter_pdb',
+    'pytest_exception_interact',
     'pytest_runtest_call',
     'pytest_runtest_protocol',
     'pytest_runtest_setup',
@@ -66,6 +68,11 @@ class _LastGuard:
             self._ends = now + seconds + SLACK
             faulthandler.dump_traceback_later(seconds + SLACK, file=self._file, exit=True)
 
+    def cancel(self) -> None:
+        """Let the process run for any time, until the next test."""
+        faulthandler.cancel_dump_traceback_later()
+        self._ends = 0.0
+
     def close(self) -> None:
         """Let the process run for any time."""
         faulthandler.cancel_dump_traceback_later()
@@ -84,6 +91,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let the process take any time for its end."""
     config.stash[_last_guard].close()
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """Let a user take any time in the debugger."""
+    config.stash[_last_guard].cancel()
+
+
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Set the limit again for the next test: pytest cancels it after a failure, which can start the debugger."""
+    node.config.stash[_last_guard].cancel()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -204,7 +204,12 @@ UNINTERRUPTIBLE = """
     import os, pytest, signal
     from tests import hangs
 
-    hangs.GRACE = hangs.SETUP_SECONDS = hangs.SLACK = 0.1
+    hangs.GRACE = hangs.SETUP_SECONDS = 0.1
+    hangs.SLACK = 3
+
+    @pytest.mark.hangs_after(0.1)
+    def test_fails():
+        assert False
 
     @pytest.mark.hangs_after(0.1)
     def test_blocks_without_signals():
@@ -214,6 +219,7 @@ UNINTERRUPTIBLE = """
 
 
 def test_a_process_that_nothing_interrupts_ends(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also ends after another test has failed, when pytest cancels the limit."""
     ran = _run_inside(pytester, monkeypatch, UNINTERRUPTIBLE)
     assert ran.ret == 1
     ran.stderr.fnmatch_lines(['Timeout (*)!'])
