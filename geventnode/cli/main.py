@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UsageError as error:
-        print(f'geventnode: {error}', file=sys.stderr)
+        _say(f'geventnode: {error}', sys.stderr)
         return error.status
 
 
@@ -573,7 +573,7 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
             debugging.enter_context(_connections_logged())
         else:
             debugging.close()
-        print(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', file=sys.stderr)
+        _say(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', sys.stderr)
 
     signals = [signal.SIGINT, signal.SIGTERM]
     watchers: list[Any] = []
@@ -588,16 +588,15 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
         watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
     server.once('close', stopping.set)
     notices = _notices(options)
-    print(
+    _say(
         f'Serving {name} on {_url(server)}\n'
         f'To stop, press Ctrl+C or send SIGTERM: active requests then have {options.grace:g} s to finish. '
         'A second signal stops at once.',
-        file=notices,
-        flush=True,
+        notices,
     )
     if options.monitor is not None:
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
-        print(f'The monitor is at {options.monitor}, for {clients}', file=notices, flush=True)
+        _say(f'The monitor is at {options.monitor}, for {clients}', notices)
     if parent is not None:
         # after the lines above: the parent writes the next one
         parent.notify_ready(when_dead=stopping.set)
@@ -613,6 +612,15 @@ def _notices(options: argparse.Namespace) -> TextIO:
     return sys.stderr if options.access_log_format == 'json' else sys.stdout
 
 
+def _say(text: str, file: TextIO) -> None:
+    """Write lines in one piece: other processes can share the pipe, as those of ``--reload-on-hup`` do.
+
+    With PYTHONUNBUFFERED, ``print`` writes the end of a line separately.
+    """
+    file.write(f'{text}\n')
+    file.flush()
+
+
 def _drain(server: Any, grace: float, notices: TextIO) -> None:
     import gevent
 
@@ -620,9 +628,9 @@ def _drain(server: Any, grace: float, notices: TextIO) -> None:
         server.close()
     connections = server.get_connections()
     if connections:
-        print(f'Stopping: {connections} open connection(s)', file=notices, flush=True)
+        _say(f'Stopping: {connections} open connection(s)', notices)
     if gevent.with_timeout(grace, server.stop, timeout_value=True):
-        print(f'geventnode: {server.get_connections()} connection(s) aborted after {grace:g} s', file=sys.stderr)
+        _say(f'geventnode: {server.get_connections()} connection(s) aborted after {grace:g} s', sys.stderr)
         server.stop(0)
 
 

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import PATIENCE, Served, run_program
+from tests.system.running import PATIENCE, PYTHONPATH, Served, run_program
 
 #: A target that responds with its version and its process.
 SOURCE = """
@@ -128,6 +129,37 @@ def test_active_requests_finish_in_the_old_process(tmp_path: Path) -> None:
         served.process.wait(PATIENCE)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_lines_are_written_in_one_piece(tmp_path: Path) -> None:
+    """Processes share the pipe. One in packet mode is read write by write (pipe(7))."""
+    write(tmp_path, 'old')
+    reading, writing = os.pipe2(os.O_DIRECT)
+    command = [
+        sys.executable,
+        '-m',
+        'geventnode',
+        'serve',
+        'site_:listener',
+        '--bind',
+        '127.0.0.1:0',
+        '--no-access-log',
+    ]
+    environment = {**os.environ, 'PYTHONPATH': PYTHONPATH, 'PYTHONUNBUFFERED': '1'}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=writing, stderr=writing) as process:
+        os.close(writing)
+        pieces = [os.read(reading, select.PIPE_BUF)]
+        port = int(re.match(rb'Serving site_:listener on http://127.0.0.1:(\d+)/\n', pieces[0])[1])
+        with contextlib.closing(Client(('127.0.0.1', port))) as client:
+            client.send(b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n')
+            client.until(b'begun ')
+            process.terminate()
+            pieces.append(os.read(reading, select.PIPE_BUF))
+            assert b'old ' in client.send(b'ab').rest()
+            assert os.read(reading, select.PIPE_BUF) == b''
+    os.close(reading)
+    assert pieces[0].count(b'\n') == 2
+    assert pieces[1] == b'Stopping: 1 open connection(s)\n'
 
 
 def test_new_code_that_fails_is_not_served(tmp_path: Path) -> None:
