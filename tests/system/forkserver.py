@@ -259,7 +259,7 @@ class ForkServer:
             )
 
     def close(self) -> None:
-        """End the fork server; the processes that it has started continue."""
+        """End the fork server, and the processes that it has started: a test that fails can leave them."""
         self._control.close()
         self._other.close()
         if self._process is not None:
@@ -272,7 +272,8 @@ class ForkServer:
 def _next_fork(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each request, and return it in the fork, with the received descriptors.
 
-    Reports the status of each fork that ends. Blocks until there is a request. Exits at the end of the requests.
+    Reports the status of each fork that ends. Blocks until there is a request. At the end of the requests, kills the
+    forks, and exits.
     """
     # the tests' terminal can send it
     interrupt = signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -289,6 +290,10 @@ def _next_fork(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
                 continue
             message, descriptors, _, _ = socket.recv_fds(control, REQUEST, 250)
             if not message:
+                for pid, reporting in running.values():
+                    # not yet waited for, so that no other process has its number
+                    os.kill(pid, signal.SIGKILL)
+                    _report(pid, reporting)
                 sys.exit()
             *inherited, reporting = descriptors
             pid = _fork()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.servers import Client
-from tests.system.forkserver import Forked
+from tests.system.forkserver import Forked, ForkServer
 from tests.system.gunicorns import OLDEST, Gunicorn
-from tests.system.running import APPS, PATIENCE, Served, run_program, start
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, run_program, start
 
 #: Modules that the fork server itself needs, where the program has not loaded them.
 OWN = {'fcntl', 'json', 'json.decoder', 'json.encoder', 'json.scanner', '_json'}
@@ -95,3 +97,19 @@ def test_ends_of_forks(tmp_path: Path) -> None:
             served.process.wait(0)
         served.process.kill()
         assert served.process.wait(PATIENCE) == -signal.SIGKILL == served.process.poll()
+
+
+def test_forks_end_with_their_server() -> None:
+    """Those of tests that failed do not remain."""
+    server = ForkServer('geventnode serve')
+    with contextlib.closing(server):
+        forked = server.start(
+            ['serve', 'started:listener', '--bind', '127.0.0.1:0'],
+            paths=PYTHONPATH,
+            cwd=APPS,
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+            stderr=subprocess.STDOUT,
+        )
+        with forked.stdout:
+            assert 'http://127.0.0.1:' in forked.stdout.readline()
+    assert forked.wait(PATIENCE) == -signal.SIGKILL
