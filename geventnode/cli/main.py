@@ -612,13 +612,15 @@ def _notices(options: argparse.Namespace) -> TextIO:
     return sys.stderr if options.access_log_format == 'json' else sys.stdout
 
 
-def _say(text: str, file: TextIO) -> None:
+def _say(text: str, file: TextIO | None) -> None:
     """Write lines in one piece: other processes can share the pipe, as those of ``--reload-on-hup`` do.
 
-    With PYTHONUNBUFFERED, ``print`` writes the end of a line separately.
+    With PYTHONUNBUFFERED, ``print`` writes the end of a line separately. Like ``print``, it writes nothing if the
+    process was started without the file.
     """
-    file.write(f'{text}\n')
-    file.flush()
+    if file is not None:
+        file.write(f'{text}\n')
+        file.flush()
 
 
 def _drain(server: Any, grace: float, notices: TextIO) -> None:

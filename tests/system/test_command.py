@@ -133,10 +133,30 @@ server.on('listening', drive)
     program = (
         f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
         f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
-        'import geventnode.cli.main; geventnode.cli.main.print = lambda *args, **options: None; '
+        'import geventnode.cli.main; geventnode.cli.main._say = lambda *args: None; '
         'sys.exit(geventnode.cli.main.main())'
     )
     ran = start('-c', program, paths=PYTHONPATH)
     assert ran.returncode == 0, ran.stderr
     (line,) = ran.stderr.splitlines()
     assert line.endswith('ERROR the access log ends here: [Errno 32] Broken pipe')
+
+
+def test_closed_output_is_accepted(tmp_path: Path) -> None:
+    """The interpreter then has None instead of the file."""
+    target = tmp_path / 'target.py'
+    target.write_text(
+        'import os, signal\n'
+        'from geventnode import http\n'
+        'server = http.create_server(print)\n'
+        'server.on("listening", lambda: os.kill(os.getpid(), signal.SIGTERM))\n'
+    )
+    command = [sys.executable, '-m', 'geventnode', 'serve', str(target), '--bind', '127.0.0.1:0']
+    ran = subprocess.run(
+        ['sh', '-c', 'exec "$@" >&-', 'sh', *command],
+        check=False,
+        text=True,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+    )
+    assert (ran.returncode, ran.stderr) == (0, '')
