@@ -139,7 +139,7 @@ def pytest_collection(session: pytest.Session) -> None:
     """
     if hasattr(session.config, 'workerinput') and session.config.args == session.config.getini('testpaths'):
         number, processes = session.config.workerinput['workerid'][2:], session.config.workerinput['workercount']
-        for path in sorted(ROOT.rglob('tests/**/test_*.py'))[int(number) :: processes]:
+        for path in sorted(ROOT.glob('tests/**/test_*.py'))[int(number) :: processes]:
             # the collection reports it
             with contextlib.suppress(Exception, pytest.skip.Exception):
                 importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
