@@ -90,7 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let the process take any time for its end."""
-    config.stash[_last_guard].close()
+    # another plugin can have refused the configuration before
+    if (guard := config.stash.get(_last_guard, None)) is not None:
+        guard.close()
 
 
 def pytest_enter_pdb(config: pytest.Config) -> None:

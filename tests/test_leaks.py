@@ -226,6 +226,22 @@ def test_a_process_that_nothing_interrupts_ends(pytester: pytest.Pytester, monke
     ran.stdout.no_fnmatch_line('results: *')
 
 
+REFUSED = """
+    import pytest
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure():
+        raise pytest.UsageError('the reason')
+"""
+
+
+def test_a_refused_configuration_is_reported(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makeconftest(REFUSED)
+    ran = _run_inside(pytester, monkeypatch, '')
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(['ERROR: the reason'])
+
+
 IGNORED = """
     import signal, subprocess, sys
 
