@@ -97,6 +97,7 @@ def _hide() -> None:
 # -- distribution ---------------------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
     """Return the number of processes: two for a processor, because tests wait for other programs and for timers."""
     if os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS'):
