@@ -220,6 +220,7 @@ LAYERS = [
     ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.websockets', 'testing.pytest'],
     [
         'cli',
+        'cli.lines',
         'cli.demo.pool',
         'cli.demo.uploads',
         'cli.demo.site',

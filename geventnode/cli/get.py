@@ -23,6 +23,7 @@ import gevent
 
 from geventnode import __version__, http
 from geventnode.cli.endpoints import OutputError, Sink, open_sink, open_source
+from geventnode.cli.lines import say
 from geventnode.errors import ParseError, reduce_exception
 from geventnode.protocol import check_name
 
@@ -293,8 +294,6 @@ def _description(error: Exception) -> str:
 def _report(text: str) -> None:
     """Write one line to standard error, without characters that control a terminal."""
     line = ''.join(character if character.isprintable() else '?' for character in text)
-    if sys.stderr is not None:
-        # its reader can have closed it
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f'geventnode: {line}\n')
-            sys.stderr.flush()
+    # its reader can have closed it
+    with contextlib.suppress(OSError):
+        say(f'geventnode: {line}', sys.stderr)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from geventnode.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
+from geventnode.cli.lines import say
 from geventnode.cli.targets import (
     UsageError,
     check_callable,
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UsageError as error:
-        _say(f'geventnode: {error}', sys.stderr)
+        say(f'geventnode: {error}', sys.stderr)
         return error.status
 
 
@@ -573,7 +574,7 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
             debugging.enter_context(_connections_logged())
         else:
             debugging.close()
-        _say(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', sys.stderr)
+        say(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', sys.stderr)
 
     signals = [signal.SIGINT, signal.SIGTERM]
     watchers: list[Any] = []
@@ -588,7 +589,7 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
         watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
     server.once('close', stopping.set)
     notices = _notices(options)
-    _say(
+    say(
         f'Serving {name} on {_url(server)}\n'
         f'To stop, press Ctrl+C or send SIGTERM: active requests then have {options.grace:g} s to finish. '
         'A second signal stops at once.',
@@ -596,7 +597,7 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, par
     )
     if options.monitor is not None:
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
-        _say(f'The monitor is at {options.monitor}, for {clients}', notices)
+        say(f'The monitor is at {options.monitor}, for {clients}', notices)
     if parent is not None:
         # after the lines above: the parent writes the next one
         parent.notify_ready(when_dead=stopping.set)
@@ -612,17 +613,6 @@ def _notices(options: argparse.Namespace) -> TextIO:
     return sys.stderr if options.access_log_format == 'json' else sys.stdout
 
 
-def _say(text: str, file: TextIO | None) -> None:
-    """Write lines in one piece: other processes can share the pipe, as those of ``--reload-on-hup`` do.
-
-    With PYTHONUNBUFFERED, ``print`` writes the end of a line separately. Like ``print``, it writes nothing if the
-    process was started without the file.
-    """
-    if file is not None:
-        file.write(f'{text}\n')
-        file.flush()
-
-
 def _drain(server: Any, grace: float, notices: TextIO) -> None:
     import gevent
 
@@ -630,9 +620,9 @@ def _drain(server: Any, grace: float, notices: TextIO) -> None:
         server.close()
     connections = server.get_connections()
     if connections:
-        _say(f'Stopping: {connections} open connection(s)', notices)
+        say(f'Stopping: {connections} open connection(s)', notices)
     if gevent.with_timeout(grace, server.stop, timeout_value=True):
-        _say(f'geventnode: {server.get_connections()} connection(s) aborted after {grace:g} s', sys.stderr)
+        say(f'geventnode: {server.get_connections()} connection(s) aborted after {grace:g} s', sys.stderr)
         server.stop(0)
 
 

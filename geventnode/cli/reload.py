@@ -24,6 +24,8 @@ import subprocess
 import sys
 from typing import Any, NamedTuple, TextIO
 
+from geventnode.cli.lines import say
+
 __all__ = ['Parent', 'ReloadingServer', 'Supervised', 'supervised']
 
 #: The variable in the environment of a serving process: its listening socket and its end of the pair, as descriptors.
@@ -243,8 +245,7 @@ class ReloadingServer:
         self._starting = None
         before, self._serving = self._serving, child
         if before is None:
-            self._notices.write(f'To load new code, send SIGHUP to process {os.getpid()}.\n')
-            self._notices.flush()
+            say(f'To load new code, send SIGHUP to process {os.getpid()}.', self._notices)
         else:
             before.stop(signal.SIGTERM)
             _say(f'reloaded: process {child.pid} serves, and process {before.pid} finishes its requests')
@@ -291,5 +292,4 @@ class ReloadingServer:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f'geventnode: {text}\n')
-    sys.stderr.flush()
+    say(f'geventnode: {text}', sys.stderr)

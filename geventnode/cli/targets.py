@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from geventnode.cli.arguments import DEFAULT_NAMES
+from geventnode.cli.lines import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,7 @@ def exit_reported(target: str | None) -> Iterator[None]:
     except SystemExit as error:
         place = _place(_frames(error.__traceback__))
         code = '' if error.code is None else repr(error.code)
-        sys.stderr.write(f'geventnode: {target!r} called sys.exit({code}) while it was being imported{place}\n')
+        say(f'geventnode: {target!r} called sys.exit({code}) while it was being imported{place}', sys.stderr)
         raise
 
 
@@ -161,11 +162,11 @@ def _slow_import_reported(target: str, path: str) -> Iterator[None]:
 
     def watch() -> None:
         if not over.acquire(timeout=SLOW_IMPORT):
-            sys.stderr.write(
+            say(
                 f'geventnode: {target!r} is still being imported; if it starts a server itself, run it '
-                f"with 'python {path}'\n"
+                f"with 'python {path}'",
+                sys.stderr,
             )
-            sys.stderr.flush()
 
     start_thread(watch, ())
     try:
@@ -455,12 +456,14 @@ def print_traceback(error: BaseException, caller: str) -> None:
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
     if isinstance(error, ImportError) and 'relative import with no known parent' in str(error):
-        sys.stderr.write(
+        say(
             'geventnode: a file is loaded without its package; name its module, as in '
-            'package.module:name, and run the command in the directory of the package\n'
+            'package.module:name, and run the command in the directory of the package',
+            sys.stderr,
         )
     elif isinstance(error, ModuleNotFoundError):
-        sys.stderr.write(
+        say(
             f'geventnode: the command runs with {sys.executable}; install the missing package there, with '
-            f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n"
+            f"'{sys.executable} -m pip install ...', or run the command of the environment that has it",
+            sys.stderr,
         )

@@ -133,7 +133,7 @@ server.on('listening', drive)
     program = (
         f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
         f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
-        'import geventnode.cli.main; geventnode.cli.main._say = lambda *args: None; '
+        'import geventnode.cli.main; geventnode.cli.main.say = lambda *args: None; '
         'sys.exit(geventnode.cli.main.main())'
     )
     ran = start('-c', program, paths=PYTHONPATH)
