@@ -146,7 +146,6 @@ def pytest_collection(session: pytest.Session) -> None:
                 importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
 
 
-@pytest.hookimpl
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run a test as pytest does, without the reports that xdist's controller would not show.
 

@@ -74,8 +74,8 @@ class _LastGuard:
         self._ends = 0.0
 
     def close(self) -> None:
-        """Let the process run for any time."""
-        faulthandler.cancel_dump_traceback_later()
+        """Let the process run for any time, to its end."""
+        self.cancel()
         os.close(self._file)
 
 
