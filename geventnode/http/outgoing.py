@@ -437,6 +437,12 @@ class OutgoingMessage(EventEmitter):
             out = self._attach()
         if self.destroyed or out.destroyed:
             self._check_alive()
+        if out.writable_length >= out.writable_high_water_mark:
+            self._wait_for_drain()
+            if self._state is _ENDED:
+                # another greenlet called end() meanwhile
+                return self.end(body, callback=callback)
+            out = self._out
         if callback is not None:
             self.once('finish', callback)
         if self.writable_corked:
@@ -444,12 +450,6 @@ class OutgoingMessage(EventEmitter):
             if self._corked is not None:
                 body = b''.join((*self._corked, body))
                 self._corked = None
-        if out.writable_length >= out.writable_high_water_mark:
-            self._wait_for_drain()
-            if self._state is _ENDED:
-                # another greenlet called end() meanwhile
-                return self.end(body)
-            out = self._out
         if self._state is not _BODY:
             flushed = self._send_message(body)
         else:
@@ -513,13 +513,26 @@ class OutgoingMessage(EventEmitter):
     def uncork(self) -> None:
         """Undo one :meth:`cork`; the last one sends the collected pieces. Blocks as :meth:`write` does."""
         self._check_thread()
+        if self.writable_corked == 1 and self._corked and not self._has_room():
+            # a caller that is interrupted here finds the pieces where they were
+            self._wait_for_drain()
         if self.writable_corked:
             self.writable_corked -= 1
             if not self.writable_corked and self._corked:
                 chunks, self._corked = self._corked, None
                 self.write(b''.join(chunks))
 
+    def _has_room(self) -> bool:
+        """Return whether :meth:`write` would send without waiting."""
+        out = self._out
+        return out is None or out.writable_length < out.writable_high_water_mark
+
     def _add_corked(self, data: bytes, callback: Callback | None) -> bool:
+        collected = self._corked_size if self._corked else 0
+        if collected + len(data) >= self.writable_high_water_mark and not self._has_room():
+            # before the piece is added: an interrupted call has no effect
+            self._wait_for_drain()
+            return self.write(data, callback=callback)
         if self._corked is None:
             self._corked = []
             self._corked_size = 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 
@@ -230,6 +232,36 @@ def test_end_after_cork_has_a_length(answer: Answer) -> None:
         response.end('c')
 
     assert answer(listener).values('Content-Length') == ['3']
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda response: response.uncork(),
+        lambda response: response.end(),
+        lambda response: response.end('lost'),
+        lambda response: response.write(b'y' * DEFAULT_HIGH_WATER_MARK),
+    ],
+    ids=['uncork', 'end', 'end with data', 'write'],
+)
+def test_interrupted_calls_keep_the_corked_pieces(serve: Serve, call: Callable[[Any], object]) -> None:
+    """The data of the interrupted call itself is not sent."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.write(b'x' * 6_000_000)
+        response.cork()
+        response.write('kept')
+        with gevent.Timeout(0, False):
+            call(response)
+            log.append('not interrupted')
+        log.append(response.writable_corked)
+        response.end()
+
+    client = serve(listener).send(get())
+    log.wait_for_length(1)
+    assert client.response().body == b'x' * 6_000_000 + b'kept'
+    assert log == [1]
 
 
 def test_writing_to_a_closed_connection_raises(serve: Serve) -> None:
