@@ -33,8 +33,7 @@ def check_file(file: Any) -> None:
     if not hasattr(file, 'read'):
         hint = f": open({os.fspath(file)!r}, 'rb')" if isinstance(file, (str, bytes, os.PathLike)) else ''
         raise TypeError(f'{wanted}, not {type(file).__name__}{hint}')
-    # temporary files, and those of Django, wrap another file
-    if isinstance(getattr(file, 'file', file), (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)):
+    if isinstance(_reader(file), (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)):
         raise TypeError(f"{wanted}, not {type(file).__name__}, which returns text: open it with the mode 'rb'")
 
 
@@ -48,8 +47,10 @@ class BodySource:
     def __init__(self, source: Any, limit: int | None = None) -> None:
         self._source = source
         self._limit = limit
+        #: The file that the kernel can send instead, None if there is none.
+        self.plain_file: Any = _plain_file(source) if hasattr(source, 'read') else None
         #: The number of bytes in the body; None: not known.
-        self.size = _size(source) if hasattr(source, 'read') else None
+        self.size = None if self.plain_file is None else _size(self.plain_file)
         if self.size is not None and limit is not None:
             self.size = min(self.size, limit)
 
@@ -73,16 +74,34 @@ class BodySource:
             yield chunk
 
 
-def _size(file: Any) -> int | None:
-    """Return the number of bytes left in a regular, binary file.
+def _reader(file: Any) -> Any:
+    """Return the file that the method ``file.read`` belongs to.
 
-    None for anything else.
+    A wrapper with a method of its own, which can change the bytes or count them, is that file itself.
     """
-    # temporary files, and those of Django, wrap another file
-    plain = getattr(file, 'file', file)
-    if not isinstance(getattr(plain, 'raw', plain), io.FileIO):
-        # its descriptor can have other bytes: that of a gzip file has the compressed ones
-        return None
+    if not hasattr(type(file), 'read') and hasattr(file, 'file'):
+        # a temporary file has all methods of the file that it wraps
+        file = file.file
+    # a file of Django has a property for each method of the file that it wraps
+    return getattr(file.read, '__self__', file)
+
+
+def _plain_file(file: Any) -> Any:
+    """Return the file in binary mode that ``file`` is or wraps.
+
+    None for any other: its descriptor can have other bytes, as that of a gzip file has the compressed ones.
+    """
+    plain = _reader(file)
+    if type(plain) in (io.BufferedReader, io.BufferedRandom):
+        return plain if type(plain.raw) is io.FileIO else None
+    return plain if type(plain) is io.FileIO else None
+
+
+def _size(file: Any) -> int | None:
+    """Return the number of bytes left in a plain file.
+
+    None unless it is a regular one.
+    """
     try:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -511,9 +511,10 @@ class ServerResponse(OutgoingMessage):
                 raise ContentLengthMismatch(
                     f'Content-Length is {self._length}, and the file would make the body {self.body_size + count} bytes'
                 )
-            sent = self.socket._sendfile(file.fileno(), file.tell(), count)
+            plain = source.plain_file
+            sent = self.socket._sendfile(plain.fileno(), plain.tell(), count)
             self.body_size += sent
-            file.seek(sent, os.SEEK_CUR)
+            plain.seek(sent, os.SEEK_CUR)
             # the bytes that the kernel did not copy are read
             source = BodySource(file, count - sent)
         if self._has_body:

@@ -17,6 +17,7 @@ import gevent
 import pytest
 
 from geventnode.errors import ContentLengthMismatch, WriteAfterEnd
+from geventnode.http.body_source import BodySource
 from tests.servers import Log, Serve, get, ok
 
 DATA = bytes(range(256)) * 40_000
@@ -160,6 +161,97 @@ def test_compressed_file_is_read(serve: Serve, tmp_path: Path, kind: Any) -> Non
             response.send_file(file)
 
     assert serve(listener).get().body == DATA[:200_000]
+
+
+class Inverted:
+    """A wrapper with other bytes than its file, and with its descriptor."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def read(self, size: int = -1) -> bytes:
+        return invert(self.file.read(size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class InvertedReader(io.BufferedReader):
+    """A file of the standard library with other bytes than its descriptor."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return invert(super().read(size))
+
+
+class InvertedRaw(io.FileIO):
+    """A raw file with other bytes than its descriptor."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = super().readinto(buffer)
+        buffer[:size] = invert(buffer[:size])
+        return size
+
+
+class OnlyRead:
+    """A wrapper without a descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open('rb')
+
+    def read(self, size: int = -1) -> bytes:
+        return invert(self.file.read(size))
+
+
+def invert(data: bytes) -> bytes:
+    return bytes(each ^ 255 for each in data)
+
+
+@pytest.mark.parametrize(
+    'open_it',
+    [
+        lambda path: Inverted(path.open('rb')),
+        lambda path: InvertedReader(io.FileIO(path)),
+        lambda path: io.BufferedReader(InvertedRaw(path)),
+        OnlyRead,
+    ],
+    ids=['delegating', 'subclass', 'raw', 'without a descriptor'],
+)
+def test_file_with_a_read_of_its_own_is_read(serve: Serve, path: Path, open_it: Any) -> None:
+    """Its descriptor would return other bytes, and possibly another number of them."""
+    path.write_bytes(DATA[:1000])
+
+    def listener(request: Any, response: Any) -> None:
+        file = open_it(path)
+        assert BodySource(file).size is None
+        response.send_file(file)
+        getattr(file, 'file', file).close()
+
+    assert serve(listener).get().body == invert(DATA[:1000])
+
+
+class Delegating:
+    """A file like those of Django: a property for each method."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    @property
+    def read(self) -> Any:
+        return self.file.read
+
+
+def test_wrapped_file_is_sent_by_the_kernel(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if its wrapper is wrapped, and has no descriptor."""
+
+    def listener(request: Any, response: Any) -> None:
+        with path.open('rb', buffering=0) as file:
+            monkeypatch.setattr(os, 'read', None)
+            response.send_file(Delegating(Delegating(file)))
+            assert file.tell() == len(DATA)
+
+    reply = serve(listener).get()
+    assert reply.values('Content-Length') == [str(len(DATA))]
+    assert reply.body == DATA
 
 
 def test_temporary_file_is_sent_by_the_kernel(serve: Serve) -> None:
