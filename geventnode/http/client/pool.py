@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -172,10 +172,34 @@ class Pool(Generic[Request, Connection]):
             self._unlist(bucket)
 
     def affected(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
-        """Return the buckets that a change of ``bucket`` affects, in order."""
+        """Return the buckets that a change of ``bucket`` affects, in order.
+
+        Each is to be decided before the next one is taken.
+        """
         if not self.starving and not self.blocked:
             return (bucket,)
-        return (*self.starving, bucket, *self.blocked)
+        return self._affected(bucket)
+
+    def _affected(self, bucket: Bucket[Request, Connection]) -> Iterator[Bucket[Request, Connection]]:
+        yield from self._first_of(self.starving)
+        yield bucket
+        yield from self._first_of(self.blocked)
+
+    def _first_of(
+        self, waiting: OrderedDict[Bucket[Request, Connection], None]
+    ) -> Iterator[Bucket[Request, Connection]]:
+        """Yield the first bucket while it can get a connection.
+
+        Its decision takes it out of ``waiting``. A look at all of them for each change would take time that grows with
+        the square of the number of origins.
+        """
+        before = None
+        while waiting and (self.idle or self.total < self.max_total_sockets):
+            first = next(iter(waiting))
+            if first is before:
+                return
+            yield first
+            before = first
 
     def take_idle(self, bucket: Bucket[Request, Connection]) -> Connection | None:
         """Return an idle connection; None if the request must be queued.
@@ -224,8 +248,12 @@ class Pool(Generic[Request, Connection]):
             bucket.active[connection] = None
             return Decision(Action.REUSE, bucket, connection, request)
         if bucket.size >= self.max_sockets:
-            # an idle connection is closed for a request that needs a new one
-            return self._close(bucket) if bucket.idle else None
+            if bucket.idle:
+                # an idle connection is closed for a request that needs a new one
+                return self._close(bucket)
+            # it waits for one of its own connections
+            self.blocked.pop(bucket, None)
+            return None
         if self.total >= self.max_total_sockets:
             if self.idle:
                 return self.close_idle()

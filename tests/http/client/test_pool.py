@@ -184,6 +184,29 @@ def test_origin_gets_the_place_that_another_gives_up() -> None:
     assert sorted(played.serving) == ['y0', 'y1']
 
 
+def test_change_affects_no_origin_that_can_get_no_connection() -> None:
+    """A crawler has thousands of them, and a look at all of them for each request would be quadratic."""
+    played = Played(max_total_sockets=2)
+    for number in range(20):
+        played.ask(f'{number}', f'{number // 2}')
+    changed = played.pool.buckets['9']
+    assert list(played.pool.affected(changed)) == [changed]
+    played.gone('1')
+    assert list(played.serving) == ['0', '2']
+    assert list(played.pool.affected(changed)) == [changed]
+
+
+def test_origin_at_a_lowered_limit_does_not_delay_another() -> None:
+    played = Played(max_total_sockets=4)
+    for request in ('x0', 'x1', 'y0', 'z0', 'x2', 'y1'):
+        played.ask(request, request[0])
+    played.pool.max_sockets = 2
+    played.gone('z0')
+    assert list(played.serving) == ['x0', 'x1', 'y0', 'y1']
+    played.gone('x0')
+    assert list(played.serving) == ['x1', 'y0', 'y1', 'x2']
+
+
 def test_dequeued_origin_leaves_the_line() -> None:
     played = Played(max_total_sockets=1)
     played.ask('a', 'x')
