@@ -446,12 +446,10 @@ class Connection:
         self._on_response_complete(head)
         self._advance()
 
-    def on_body_discarded(self) -> None:
-        """Go on after the rest of a body without users was discarded."""
+    def on_body_discarded(self, head: ResponseHead) -> None:
+        """Go on after the rest of a body without users was discarded. Its response has had ``head``."""
         self.body = None
-        self.state = _SENDING
-        if not self.sent or self.socket.writable_length:
-            self.close()
+        self._on_response_complete(head)
 
     # -- the end of an exchange -----------------------------------------------------------------------------------
 

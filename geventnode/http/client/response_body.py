@@ -39,6 +39,7 @@ class ResponseBody(BodyReader):
         self.reference = weakref.ref(response, connection._on_forgotten)
         #: Method, target and start of the exchange, for observers: its users may have forgotten the request.
         self.exchange = exchange
+        self._head = cast(ResponseHead, response._head)
         self._discarded = 0
 
     @property
@@ -73,7 +74,7 @@ class ResponseBody(BodyReader):
 
     def _complete(self, message: IncomingMessage, raw_trailers: list[tuple[str, str]]) -> None:
         message._set_complete(raw_trailers)
-        self._connection.on_body_complete(cast(ResponseHead, message._head))
+        self._connection.on_body_complete(self._head)
 
     def _check_failure(self, message: IncomingMessage) -> None:
         if message._failure is not None:
@@ -129,7 +130,7 @@ class ResponseBody(BodyReader):
             connection.close()
             return
         if end is not None:
-            connection.on_body_discarded()
+            connection.on_body_discarded(self._head)
         elif self._discarded > MAX_UNREAD_BODY or connection._eof:
             connection.close()
 

@@ -270,6 +270,30 @@ def test_keep_alive_hint_of_the_server_is_respected(origin: MakeOrigin, agent: A
     assert bool(pool.free_sockets) is kept
 
 
+@pytest.mark.parametrize(('hint', 'limit'), [(b'Keep-Alive: timeout=9\r\n', 8), (b'', 60)])
+def test_keep_alive_hint_of_a_discarded_response_is_respected(
+    origin: MakeOrigin, agent: Any, hint: bytes, limit: float
+) -> None:
+    """Each time, as that of any other response."""
+    forgotten = Event()
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n' + hint + b'\r\nhe')
+            forgotten.wait()
+            peer.send(b'llo')
+
+    pool, server = agent(keep_alive=True, timeout=60), origin(script)
+    for _ in range(3):
+        forgotten.clear()
+        http.get(server.url, agent=pool).get_response()
+        forgotten.set()
+        until(lambda: pool.free_sockets)
+        assert [connection.idle_limit for connection in pool._connections()] == [limit]
+    assert server.accepted == 1
+
+
 def test_buffer_shortens_the_hint(origin: MakeOrigin, agent: Any) -> None:
     said = b'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=3\r\nContent-Length: 0\r\n\r\n'
     for seconds, limit in ((0, 3), (0.5, 2.5), (3, None), (5, None)):
