@@ -12,6 +12,7 @@ import enum
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from types import GeneratorType
 from typing import Any, ClassVar, TypeVar
 
 import gevent
@@ -457,6 +458,9 @@ class Readable(ReadableBase):
     :param high_water_mark: the number of pushed bytes at which :meth:`push` returns False.
     """
 
+    #: The generator that the chunks are from.
+    _generator: GeneratorType[Any, Any, Any] | None = None
+
     def __init__(
         self, read: Callable[[Readable, int], object] | None = None, high_water_mark: int = DEFAULT_HIGH_WATER_MARK
     ) -> None:
@@ -472,7 +476,8 @@ class Readable(ReadableBase):
     def from_iterable(cls, iterable: Iterable[Any]) -> Readable:
         """Make a stream from the chunks of an iterable.
 
-        The iterable is advanced as the stream is read. Its exception destroys the stream and is raised by the read.
+        The iterable is advanced as the stream is read. Its exception destroys the stream and is raised by the read. A
+        generator is closed when the stream is destroyed, in a greenlet, before ``'close'``.
 
         :param iterable: chunks, each bytes-like or text.
         """
@@ -480,8 +485,14 @@ class Readable(ReadableBase):
 
         def read(stream: Readable, size: int) -> None:
             stream.push(next(iterator, None))
+            if stream.destroyed:
+                # meanwhile
+                stream._close_generator()
 
-        return cls(read)
+        made = cls(read)
+        if isinstance(iterator, GeneratorType):
+            made._generator = iterator
+        return made
 
     def push(self, chunk: Any) -> bool:
         """Add a chunk, or end the stream with None.
@@ -542,3 +553,10 @@ class Readable(ReadableBase):
         self._pushed.clear()
         self._pushed_size = 0
         self._arrival.set()
+        if self._generator is not None:
+            gevent.spawn(self._close_generator)
+
+    def _close_generator(self) -> None:
+        """Let the generator release its resources now: the error that refers to it can live for long."""
+        if self._generator is not None and not self._generator.gi_running:
+            self._generator.close()

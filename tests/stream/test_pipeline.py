@@ -69,6 +69,26 @@ def test_an_error_of_the_source_destroys_every_part() -> None:
     assert not last.writable_finished
 
 
+def test_failed_pipeline_closes_its_generator() -> None:
+    released: list[bool] = []
+
+    def source() -> Any:
+        try:
+            yield b'ab'
+            yield b'cd'
+        finally:
+            released.append(True)
+
+    def fail(data: bytes) -> None:
+        raise KeyError('x')
+
+    # the traceback of its error refers to the generator
+    with pytest.raises(KeyError):
+        pipeline(source(), Writable(fail))
+    settle()
+    assert released == [True]
+
+
 def test_an_error_of_the_destination_destroys_every_part() -> None:
     def fail(data: bytes) -> None:
         raise KeyError('x')

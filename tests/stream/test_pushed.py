@@ -128,6 +128,45 @@ def test_a_timeout_in_an_iterable_does_not_make_it_look_complete() -> None:
         stream.read()
 
 
+def test_generator_is_closed_with_its_stream() -> None:
+    happened: list[str] = []
+
+    def source() -> Iterator[bytes]:
+        try:
+            yield from (b'ab', b'cd')
+        finally:
+            happened.append('released')
+
+    stream = Readable.from_iterable(source()).on('close', lambda: happened.append('close'))
+    assert stream.read(2) == b'ab'
+    stream.destroy()
+    until(lambda: 'close' in happened)
+    assert happened == ['released', 'close']
+
+
+def test_generator_that_waits_is_closed_when_it_goes_on() -> None:
+    happened: list[str] = []
+    arrived = Event()
+
+    def source() -> Iterator[bytes]:
+        try:
+            arrived.wait()
+            yield b'x'
+        finally:
+            happened.append('released')
+
+    stream = Readable.from_iterable(source())
+    reading = gevent.spawn(stream.read)
+    settle()
+    stream.destroy()
+    settle()
+    assert happened == []
+    arrived.set()
+    with pytest.raises(PrematureClose):
+        reading.get()
+    assert happened == ['released']
+
+
 def test_encoding_can_be_set_while_the_pump_waits() -> None:
     chunks: list[Any] = []
     stream = Readable().on('data', chunks.append)
