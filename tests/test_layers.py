@@ -61,6 +61,7 @@ LAYERS = [
     ['events', 'options', 'loggers'],
     [
         'stream.chunks',
+        'stream.turn',
         'stream.files',
         'stream.pump',
         'stream.readable',

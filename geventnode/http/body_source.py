@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
+from geventnode.stream.turn import Turn
 
 __all__ = ['BodySource', 'check_file', 'is_body_source']
 
@@ -55,13 +56,14 @@ class BodySource:
             self.size = min(self.size, limit)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the chunks. Blocks until the source returns the next one.
+        """Yield the chunks. Blocks until the source returns the next one; other greenlets run between those of a file.
 
         Raises ``ContentLengthMismatch`` if a file ends before its size, and every error of the source.
         """
         if not hasattr(self._source, 'read'):
             yield from self._source
             return
+        turn = Turn()
         missing = self._limit if self.size is None else self.size
         while missing is None or missing > 0:
             chunk = self._source.read(READ_SIZE if missing is None else min(READ_SIZE, missing))
@@ -72,6 +74,7 @@ class BodySource:
             if missing is not None:
                 missing -= len(chunk)
             yield chunk
+            turn.give_way()
 
 
 def _reader(file: Any) -> Any:

@@ -23,7 +23,7 @@ import socket as stdlib
 import struct
 import typing
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from math import isfinite
 from time import monotonic
@@ -47,6 +47,7 @@ from geventnode.stream.chunks import as_bytes
 from geventnode.stream.duplex import DuplexBase
 from geventnode.stream.pump import Pump
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK, Mode
+from geventnode.stream.turn import Turn
 from geventnode.stream.writable import Callback
 
 __all__ = ['MAX_VECTORS', 'Owner', 'Protocol', 'Receiver', 'Sender', 'Socket', 'connect']
@@ -80,8 +81,8 @@ JOINED_PIECE = 2048
 #: The largest number of pieces in one system call: IOV_MAX of Linux, macOS and the BSDs.
 MAX_PIECES = 1024
 
-#: Bytes of a file that one system call sends.
-FILE_SLICE = 1048576
+#: Bytes of a file that one system call sends. It reads them from the disk if necessary, and the loop waits.
+FILE_SLICE = 262144
 
 #: Errors of sendfile(2) for files that it cannot send.
 UNSENDABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -891,13 +892,15 @@ class Socket(DuplexBase):
             self._on_writable()
         return self._last_sent != before and not self.destroyed
 
-    def _sendfile(self, fileno: int, offset: int, count: int) -> int:
+    def _sendfile(self, fileno: int, offset: int, count: int) -> Iterator[int]:
         """Let the kernel send ``count`` bytes of a file, from ``offset`` on.
 
-        Returns the number of bytes that it has sent. They are fewer if the file ends before, or if sendfile(2) cannot
-        send a file of its kind. Blocks until the kernel has taken them. Raises ``ConnectionClosed``.
+        Yields the size of each slice that it has sent, before anything else can run. Their sum is less than ``count``
+        if the file ends before, or if sendfile(2) cannot send a file of its kind. Blocks until the kernel has taken a
+        slice, and lets other greenlets run in between. Raises ``ConnectionClosed``.
         """
         sent = 0
+        turn = Turn()
         while sent < count:
             if self._queue:
                 self._wait_until_sent()
@@ -922,7 +925,8 @@ class Socket(DuplexBase):
             sent += size
             self._last_activity = monotonic()
             self.bytes_written += size
-        return sent
+            yield size
+            turn.give_way()
 
     def _wait_until_sent(self) -> None:
         """Block until the queue is empty."""

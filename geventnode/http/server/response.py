@@ -512,11 +512,13 @@ class ServerResponse(OutgoingMessage):
                     f'Content-Length is {self._length}, and the file would make the body {self.body_size + count} bytes'
                 )
             plain = source.plain_file
-            sent = self.socket._sendfile(plain.fileno(), plain.tell(), count)
-            self.body_size += sent
-            plain.seek(sent, os.SEEK_CUR)
+            for sent in self.socket._sendfile(plain.fileno(), plain.tell(), count):
+                # at once: a caller that is interrupted can send the rest, or end the response
+                self.body_size += sent
+                plain.seek(sent, os.SEEK_CUR)
+                count -= sent
             # the bytes that the kernel did not copy are read
-            source = BodySource(file, count - sent)
+            source = BodySource(file, count)
         if self._has_body:
             for chunk in source:
                 self.write(chunk)

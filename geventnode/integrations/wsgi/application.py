@@ -24,6 +24,7 @@ from geventnode.integrations.wsgi.input import BufferFull, buffer_body
 from geventnode.integrations.wsgi.socket import finish_hijacked, is_end_of_connection
 from geventnode.integrations.wsgi.websocket import finish_websocket, is_end_of_websocket
 from geventnode.net.threads import check_thread
+from geventnode.stream.turn import Turn
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
 
@@ -183,6 +184,7 @@ class _Call:
 
     def _send_items(self, items: Iterable[bytes]) -> None:
         response = self._response
+        turn = Turn()
         for item in items:
             if type(item) is not bytes:
                 item = _to_bytes(item)
@@ -195,6 +197,7 @@ class _Call:
             else:
                 # the declared length is reached: a further item would be refused
                 self._send_last(item)
+            turn.give_way()
         if not response.finished:
             self._begin()
             response.end()

@@ -6,6 +6,7 @@ import bz2
 import codecs
 import gzip
 import io
+import itertools
 import lzma
 import os
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 
 from geventnode.errors import ContentLengthMismatch, WriteAfterEnd
 from geventnode.http.body_source import BodySource
+from geventnode.net.socket import FILE_SLICE
 from tests.servers import Log, Serve, get, ok
 
 DATA = bytes(range(256)) * 40_000
@@ -354,6 +356,61 @@ def test_slow_reader_blocks_only_its_own_request(serve: Serve, path: Path) -> No
     slow.until(b'\r\n\r\n')
     assert site.get('/other').body == b'GET /other'
     assert slow.exactly(len(DATA)) == DATA
+
+
+def test_interrupted_send_file_can_be_continued(serve: Serve, path: Path) -> None:
+    """The position of the file is after the last byte that was sent."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        with path.open('rb') as file:
+            with gevent.Timeout(0, False):
+                response.send_file(file)
+                log.append('not interrupted')
+            log.append(0 < file.tell() == response.body_size)
+            response.send_file(file)
+
+    client = serve(listener).send(get())
+    log.wait_for_length(1)
+    assert client.response().body == DATA
+    assert log == [True]
+
+
+@pytest.mark.parametrize('by_kernel', [True, False])
+def test_others_run_while_a_file_is_sent(
+    serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch, by_kernel: bool
+) -> None:
+    """Even if the client is always ready to receive."""
+    seen = []
+    others = 0
+
+    def note(*args: int) -> int:
+        """Note how often others have run, and return the number of bytes."""
+        seen.append(others)
+        return args[-1]
+
+    class Zeros:
+        def read(self, size: int) -> bytes:
+            return bytes(note(size))
+
+    def run_beside() -> None:
+        nonlocal others
+        while True:
+            others += 1
+            gevent.sleep(0)
+
+    def listener(request: Any, response: Any) -> None:
+        beside = gevent.spawn(run_beside)
+        with path.open('rb') as file:
+            response.send_file(file if by_kernel else Zeros(), 4 * FILE_SLICE if by_kernel else 100_000)
+        beside.kill()
+
+    # each turn takes a second
+    monkeypatch.setattr('geventnode.stream.turn.monotonic', itertools.count().__next__)
+    monkeypatch.setattr(os, 'sendfile', note)
+    serve(listener).send(get()).until(b'\r\n\r\n')
+    assert len(seen) == (4 if by_kernel else 2)
+    assert len(set(seen)) == len(seen)
 
 
 def test_send_file_after_end_raises(serve: Serve, path: Path) -> None:

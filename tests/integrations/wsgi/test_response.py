@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -346,3 +347,28 @@ def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -
     reply = run(application).get()
     assert (reply.status, b'ValueError' in reply.body) == (500, False)
     assert 'ValueError: a part of the test' in caplog.text
+
+
+def test_others_run_between_the_items(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the application does not wait, and the client is always ready to receive."""
+    seen = []
+    ran = 0
+
+    def run_beside() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            gevent.sleep(0)
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', PLAIN)
+        for _ in range(3):
+            seen.append(ran)
+            yield b'item'
+
+    # each turn takes a second
+    monkeypatch.setattr('geventnode.stream.turn.monotonic', itertools.count().__next__)
+    beside = gevent.spawn(run_beside)
+    assert run(application).get().body == b'itemitemitem'
+    beside.kill()
+    assert len(set(seen)) == 3
