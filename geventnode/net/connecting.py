@@ -118,12 +118,21 @@ class Connecting:
         except Exception as error:
             self._owner.destroy(error)
             return
+        except BaseException as error:
+            # raised by a function of the program, or by a kill: the owner would wait for ever
+            self._owner.destroy(self._interrupted_by(error))
+            raise
         try:
             self._owner._on_connected(raw, peer)
         except BaseException as error:
             # a listener of the owner has failed: the connection cannot be used
             self._owner.destroy(error if isinstance(error, Exception) else None)
             raise
+
+    def _interrupted_by(self, error: BaseException) -> ConnectError:
+        """Return the error for the owner: never one that would end a waiting greenlet, or the process."""
+        problem = f'the connect was interrupted by {type(error).__name__}'
+        return ConnectError(errno.ECONNABORTED, problem, self._host, self._port)
 
     def _connect(self) -> tuple[Any, Any]:
         try:
@@ -141,6 +150,9 @@ class Connecting:
             return [(unix_family, stdlib.SOCK_STREAM, 0, self._path)]
         try:
             found = self._look_up(self._port or 0)
+        except gevent.Timeout as error:
+            problem = f'lookup has raised a timeout ({error})'
+            raise NameNotResolved(errno.EHOSTUNREACH, problem, self._host, self._port) from error
         except (OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno and not isinstance(error, (stdlib.gaierror, stdlib.herror)):
                 # of the system: no descriptor is left, for example

@@ -467,7 +467,7 @@ def test_lookup_replaces_the_resolver(echo_port: int) -> None:
     assert asked == []
 
 
-def raising(error: Exception) -> Callable[..., Any]:
+def raising(error: BaseException) -> Callable[..., Any]:
     """Return a function that raises ``error``."""
 
     def fail(*args: Any) -> Any:
@@ -487,6 +487,8 @@ def raising(error: Exception) -> Callable[..., Any]:
         (raising(TimeoutError()), NameNotResolved, 'TimeoutError'),
         (raising(stdlib.herror(1, 'Unknown host')), NameNotResolved, 'Unknown host'),
         (raising(OSError(errno.EMFILE, 'no descriptor')), ConnectError, 'Too many open files'),
+        (raising(gevent.Timeout(2)), NameNotResolved, r'lookup has raised a timeout \(2 seconds\)'),
+        (raising(gevent.GreenletExit()), ConnectError, 'the connect was interrupted by GreenletExit'),
     ],
 )
 def test_failing_lookup(lookup: Any, kind: type[Exception], message: str) -> None:

@@ -14,12 +14,14 @@ from gevent.event import Event
 from geventnode import http
 from geventnode.errors import (
     BodyNotAllowed,
+    ConnectError,
     ConnectionClosed,
     ContentLengthMismatch,
     GeventnodeError,
     HeadersSent,
     InvalidHeader,
     InvalidInput,
+    NameNotResolved,
 )
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 
@@ -393,6 +395,24 @@ def test_lookup_and_local_port_are_for_new_connections(agent: Any, recorder: Rec
     # without a reset, the port could not be used again for a minute
     for (socket,) in pool.free_sockets.values():
         socket._reset_unless_ended()
+
+
+@pytest.mark.parametrize(
+    ('raised', 'kind'), [(gevent.Timeout(2), NameNotResolved), (gevent.GreenletExit(), ConnectError)]
+)
+def test_lookup_that_is_interrupted_fails_the_request(
+    agent: Any, raised: BaseException, kind: type[ConnectError]
+) -> None:
+    """The next one gets its place."""
+
+    def lookup(host: str, family: int) -> str:
+        raise raised
+
+    pool = agent(max_sockets=1)
+    for _ in range(2):
+        with pytest.raises(kind):
+            http.get('http://made.up/', agent=pool, lookup=lookup).get_response()
+    assert not pool.total_socket_count
 
 
 def test_lookup_reaches_create_connection(agent: Any, recorder: Recorder) -> None:
