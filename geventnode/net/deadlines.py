@@ -61,17 +61,26 @@ class Deadlines:
         self._loop = loop
         self._owners: dict[HasDeadline, Any] = {}
         self._timer: Any = None
+        #: The owners for which the loop goes on running. Others have a descriptor that does so, or nothing waits for
+        #: them.
+        self._awaited: set[HasDeadline] = set()
         self._next_sweep = NEVER
         self._stalled_until = 0.0
 
-    def watch(self, owner: HasDeadline) -> None:
-        """Check the deadline of ``owner`` until :meth:`forget`."""
+    def watch(self, owner: HasDeadline, awaited: bool = False) -> None:
+        """Check the deadline of ``owner`` until :meth:`forget`.
+
+        :param awaited: whether the loop goes on running until then, even if nothing else can happen.
+        """
         if owner not in self._owners:
             self._owners[owner] = None
             if self._timer is None:
                 self._next_sweep = monotonic() + INTERVAL
                 self._timer = self._loop.timer(INTERVAL, INTERVAL, ref=False, priority=-1)
                 self._timer.start(self._sweep)
+        if awaited:
+            self._awaited.add(owner)
+            self._timer.ref = True
         near = owner._expires - monotonic()
         if near < PRECISE_BELOW:
             self._start_timer(owner, near)
@@ -93,6 +102,10 @@ class Deadlines:
         if timer is not None:
             timer.stop()
             timer.close()
+        if owner in self._awaited:
+            self._awaited.remove(owner)
+            if not self._awaited:
+                self._timer.ref = False
         if not self._owners and self._timer is not None:
             self._timer.stop()
             self._timer.close()

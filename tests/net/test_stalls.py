@@ -17,7 +17,7 @@ import pytest
 
 from geventnode import http, https, websocket
 from geventnode.errors import RequestTimeout, WebSocketClosed
-from geventnode.net.deadlines import Deadlines, deadlines
+from geventnode.net.deadlines import NEVER, Deadlines, deadlines
 from tests.certificates import Certificates, TLSEnd
 from tests.origins import HELLO, MakeOrigin, Peer
 from tests.servers import Log, Serve, get, ok, post
@@ -219,3 +219,26 @@ def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
     times = [call.args[0] for call in timers.timer.call_args_list]
     assert len(times) == 2
     assert min(times) >= 0.001
+
+
+class _Owner:
+    _expires = NEVER
+
+    def _on_deadline(self, now: float) -> None:
+        raise AssertionError('it has no deadline')
+
+
+def test_the_loop_runs_on_for_awaited_deadlines_only() -> None:
+    """The timer of the sweep would otherwise keep each program running."""
+    found = Deadlines(gevent.get_hub().loop)
+    owners: Any = [_Owner() for _ in range(3)]
+    found.watch(owners[0])
+    assert not found._timer.ref
+    found.watch(owners[1], awaited=True)
+    found.watch(owners[2], awaited=True)
+    found.forget(owners[1])
+    assert found._timer.ref
+    found.forget(owners[2])
+    assert not found._timer.ref
+    found.forget(owners[0])
+    assert found._timer is None

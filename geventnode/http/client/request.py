@@ -564,7 +564,8 @@ class ClientRequest(OutgoingMessage):
         expires = min(self._deadline, now + (self._queue_timeout or NEVER))
         if expires != NEVER:
             self._expires = expires
-            deadlines(self._hub).watch(self)
+            # the connections can be paused, behind unread responses: nothing else would keep the loop running
+            deadlines(self._hub).watch(self, awaited=True)
 
     def _stop_queue_timer(self) -> None:
         if self._expires is not NEVER:

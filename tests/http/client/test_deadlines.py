@@ -14,6 +14,7 @@ from geventnode import http
 from geventnode.errors import RequestTimeout, SocketHangUp
 from geventnode.net import Socket
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.other_threads import in_another_thread
 from tests.servers import Log
 from tests.sockets import until
 
@@ -339,6 +340,36 @@ def test_long_wait_in_the_queue_fails_the_request(origin: MakeOrigin, agent: Any
         request.get_response()
     assert raised.value.phase == 'queue'
     assert not pool.requests
+
+
+@pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
+def test_long_wait_behind_an_unread_response_fails_the_request(origin: MakeOrigin, limit: str) -> None:
+    """In a program that only waits: the unread response has paused the only connection, and ``LoopExit`` was raised."""
+    server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n' + bytes(200000))
+
+    def fetch() -> bool:
+        options: Any = {limit: 0.02}
+        with http.Agent(max_sockets=1) as pool:
+            unread = http.get(server.url, agent=pool).get_response()
+            with pytest.raises(RequestTimeout, match=limit):
+                http.get(server.url, agent=pool, **options).get_response()
+            return unread.complete
+
+    assert in_another_thread(fetch) is False
+
+
+def test_create_connection_that_waits_for_nothing_ends_in_time() -> None:
+    """In a program that only waits for it."""
+
+    def fetch() -> None:
+        with http.Agent() as pool, pytest.raises(RequestTimeout, match='connect_timeout'):
+            http.get(
+                'http://made.up/', agent=pool, create_connection=lambda options: Event().wait(), connect_timeout=0.02
+            ).get_response()
+        # the function ends in the next turn of the loop
+        gevent.sleep(0)
+
+    in_another_thread(fetch)
 
 
 @pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
