@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from zope.interface import implementer
 
@@ -22,6 +22,8 @@ __all__ = ['EventEmitter', 'Listener']
 
 Listener = Callable[..., object]
 Self = TypeVar('Self', bound='EventEmitter')
+#: A decorated function keeps its type.
+Decorated = TypeVar('Decorated', bound=Listener)
 
 DEFAULT_MAX_LISTENERS = 10
 
@@ -97,6 +99,15 @@ class EventEmitter:
 
     # -- adding ---------------------------------------------------------------------------------------------------
 
+    @overload
+    def on(self: Self, event: str, listener: Listener) -> Self: ...
+
+    @overload
+    def on(self, event: str, listener: None = None) -> Callable[[Decorated], Decorated]: ...
+
+    @overload
+    def on(self, event: str, listener: Listener | None = None) -> Any: ...
+
     def on(self, event: str, listener: Listener | None = None) -> Any:
         """Add a listener to the end of the list of an event.
 
@@ -123,6 +134,15 @@ class EventEmitter:
         """Add a listener to the beginning of the list; otherwise as :meth:`on`."""
         return self._add(event, listener, first=True)
 
+    @overload
+    def once(self: Self, event: str, listener: Listener) -> Self: ...
+
+    @overload
+    def once(self, event: str, listener: None = None) -> Callable[[Decorated], Decorated]: ...
+
+    @overload
+    def once(self, event: str, listener: Listener | None = None) -> Any: ...
+
     def once(self, event: str, listener: Listener | None = None) -> Any:
         """Add a listener that is removed before its first call.
 
@@ -133,11 +153,11 @@ class EventEmitter:
         self._check(event, listener)
         return self._add(event, _Once(self, event, listener))
 
-    def _decorator(self, event: str, *, once: bool) -> Callable[[Listener], Listener]:
+    def _decorator(self, event: str, *, once: bool) -> Callable[[Decorated], Decorated]:
         self._check_thread()
         self._check_event(event)
 
-        def register(listener: Listener) -> Listener:
+        def register(listener: Decorated) -> Decorated:
             if once:
                 self.once(event, listener)
             else:

@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 import gevent
 from gevent import get_hub
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ['DRAIN_TIME', 'Acceptor', 'Server', 'ServerOptions', 'create_server']
+
+Self = TypeVar('Self', bound='Server')
 
 log = logging.getLogger('geventnode.error')
 
@@ -266,7 +268,7 @@ class Server(EventEmitter):
             check_attribute(self, name)
             super().__setattr__(name, value)
 
-    def __enter__(self) -> Any:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -294,7 +296,7 @@ class Server(EventEmitter):
     # -- listening ----------------------------------------------------------------------------------------------------
 
     def listen(
-        self,
+        self: Self,
         port: Any = None,
         hostname: Any = None,
         backlog: Any = None,
@@ -303,7 +305,7 @@ class Server(EventEmitter):
         path: str | None = None,
         handle: Any = None,
         reuse_port: bool = False,
-    ) -> Any:
+    ) -> Self:
         """Listen, accept connections, and return the server.
 
         ``'listening'`` follows in the next turn of the loop.
@@ -343,7 +345,7 @@ class Server(EventEmitter):
         if self._proxy_policy is not None and not self._proxy_policy:
             raise InvalidInput('proxy_protocol without trusted_proxies would refuse every connection')
 
-    def _listen_on(self, listener: Any, arguments: ListenArguments) -> Any:
+    def _listen_on(self: Self, listener: Any, arguments: ListenArguments) -> Self:
         if arguments.callback is not None:
             self.once('listening', arguments.callback)
         self._path = arguments.path
@@ -356,7 +358,7 @@ class Server(EventEmitter):
     def _accept_on(self, listener: Any) -> Acceptor:
         return Acceptor(self._hub.loop, listener, self._on_accept, ref=not self._unref, can_accept=self._can_accept)
 
-    def also_listen(self, handle: Any, backlog: int = DEFAULT_BACKLOG) -> Any:
+    def also_listen(self: Self, handle: Any, backlog: int = DEFAULT_BACKLOG) -> Self:
         """Accept on a further socket, too, and return the server.
 
         It is closed together with the server.
@@ -398,18 +400,18 @@ class Server(EventEmitter):
         listener = self.listening_socket
         return None if listener is None else describe(listener.family, listener.getsockname())
 
-    def ref(self) -> Any:
+    def ref(self: Self) -> Self:
         """Let the server keep the loop alive, and return the server.
 
         This is the default.
         """
         return self._set_ref(True)
 
-    def unref(self) -> Any:
+    def unref(self: Self) -> Self:
         """Let the loop end although the server listens, and return the server."""
         return self._set_ref(False)
 
-    def _set_ref(self, ref: bool) -> Any:
+    def _set_ref(self: Self, ref: bool) -> Self:
         self._check_thread()
         self._unref = not ref
         for acceptor in self._acceptors():
@@ -537,7 +539,7 @@ class Server(EventEmitter):
 
     # -- closing ------------------------------------------------------------------------------------------------------
 
-    def close(self, callback: Callable[..., object] | None = None) -> Any:
+    def close(self: Self, callback: Callable[..., object] | None = None) -> Self:
         """Stop accepting, and return the server.
 
         ``'close'`` follows when the last connection has ended.

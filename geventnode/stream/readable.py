@@ -31,6 +31,7 @@ __all__ = ['DEFAULT_HIGH_WATER_MARK', 'Mode', 'Readable', 'ReadableBase']
 DEFAULT_HIGH_WATER_MARK = 65536
 
 Self = TypeVar('Self', bound='ReadableBase')
+Destination = TypeVar('Destination', bound=Any)
 
 
 class Mode(enum.Enum):
@@ -354,7 +355,7 @@ class ReadableBase(EventEmitter):
         """Return whether :meth:`pause` is in effect."""
         return self._pump is not None and self._pump.flowing is False
 
-    def pipe(self, destination: Any, end: bool = True) -> Any:
+    def pipe(self, destination: Destination, end: bool = True) -> Destination:
         """Write all data to another stream, at its pace, in a greenlet.
 
         ``destination`` emits ``'pipe'``. Its error ends the pipe; without a listener, the hub reports it. An error of

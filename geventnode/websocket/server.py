@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from gevent import get_hub
 
@@ -52,6 +52,7 @@ class AcceptOptions(WebSocketOptions, total=False):
 OWN_OPTIONS = frozenset({'headers', 'origins', 'subprotocols'})
 
 Handler = Callable[[WebSocket], object]
+UpgradeListener = Callable[['IncomingMessage', 'Socket', bytes], None]
 
 
 def accept(request: IncomingMessage, socket: Socket, head: bytes, **options: Unpack[AcceptOptions]) -> WebSocket:
@@ -135,6 +136,14 @@ def upgrade(response: ServerResponse, **options: Unpack[AcceptOptions]) -> WebSo
     return made
 
 
+@overload
+def listener(handler: Handler, **options: Unpack[AcceptOptions]) -> UpgradeListener: ...
+
+
+@overload
+def listener(handler: None = None, **options: Unpack[AcceptOptions]) -> Callable[[Handler], UpgradeListener]: ...
+
+
 def listener(handler: Handler | None = None, **options: Unpack[AcceptOptions]) -> Any:
     """Return a listener for ``'upgrade'`` that calls ``handler`` with each WebSocket.
 
@@ -150,7 +159,7 @@ def listener(handler: Handler | None = None, **options: Unpack[AcceptOptions]) -
     """
     _settings(options)
 
-    def decorate(handler: Handler) -> Callable[[IncomingMessage, Socket, bytes], None]:
+    def decorate(handler: Handler) -> UpgradeListener:
         check_listener('message', handler)
 
         def on_upgrade(request: IncomingMessage, socket: Socket, head: bytes) -> None:

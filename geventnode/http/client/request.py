@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import gevent
 from gevent import get_hub, getcurrent
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from geventnode.protocol import ResponseHead
 
 __all__ = ['ClientRequest', 'response_limits']
+
+Self = TypeVar('Self', bound='ClientRequest')
 
 log = logging.getLogger('geventnode.error')
 
@@ -325,7 +327,7 @@ class ClientRequest(OutgoingMessage):
             raise WriteAfterEnd('write() after end() on this ClientRequest')
         return super().write(chunk, encoding, callback)
 
-    def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
+    def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Self:
         """End the request, after ``data`` as the last part of its body.
 
         Returns the request. If earlier parts fill the buffer, blocks until there is room.
@@ -826,7 +828,7 @@ class ClientRequest(OutgoingMessage):
             self._abort_with(RequestAborted(f'{self.method} to {self._origin} was aborted'))
             self._mark_error_retrieved()
 
-    def destroy(self, error: BaseException | None = None) -> Any:
+    def destroy(self: Self, error: BaseException | None = None) -> Self:
         """Give up the request, and return it.
 
         :param error: the error for waiters and ``'error'``; None for ``SocketHangUp``, which is then not logged.

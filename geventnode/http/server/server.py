@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partialmethod
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 import gevent
 from zope.interface import implementer
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ['ACTIVITIES', 'RequestListener', 'Server', 'ServerOptions', 'activity_of', 'create_server']
+
+Self = TypeVar('Self', bound='Server')
 
 log = logging.getLogger('geventnode.error')
 
@@ -382,7 +384,7 @@ class Server(NetServer):
             if getattr(self, name) and not trusted:
                 raise InvalidInput(f'{name} has no effect without trusted_proxies; set both')
 
-    def _listen_on(self, listener: Any, arguments: Any) -> Any:
+    def _listen_on(self: Self, listener: Any, arguments: Any) -> Self:
         self.draining = False
         return super()._listen_on(listener, arguments)
 
