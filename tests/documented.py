@@ -33,7 +33,25 @@ __all__ = ['SCENES', 'main', 'scene_of']
 BODY = b'first line\nsecond line\n'
 #: The modules that examples and their clients need. The plugin of the testing kit is not among them: pytest must import
 #: it itself.
-PRELOADED = ('encodings.idna', 'gevent.threadpool', 'geventnode.testing', 'http.client', 'pytest', 'ssl')
+PRELOADED = (
+    'encodings.idna',
+    'gevent.resolver.thread',
+    'gevent.threadpool',
+    'geventnode.integrations.requests',
+    'geventnode.integrations.wsgi',
+    'geventnode.testing.memory',
+    'geventnode.testing.raw',
+    'geventnode.testing.sites',
+    'geventnode.websocket',
+    'http.client',
+    'mimetypes',
+    'pdb',
+    'pytest',
+    'ssl',
+    'unittest',
+    'urllib.request',
+    'xml.etree.ElementTree',
+)
 #: The ports that speak TLS in examples.
 SECURE = (443, 8443)
 
