@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.code_blocks import blocks_of
+from tests.needed import need
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = '-pgeventnode.testing.pytest'
 
@@ -83,6 +86,20 @@ def test_conftest_can_patch_after_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(PATCHING)
     pytester.makepyfile(TESTS)
     _run(pytester, PLUGIN).assert_outcomes(passed=3)
+
+
+def test_documented_patching_works_with_xdist(pytester: pytest.Pytester) -> None:
+    """Its controller is not patched, and its workers keep their threads."""
+    need('xdist')
+    [recipe] = [block.source for block in blocks_of(ROOT / 'docs' / 'testing.rst') if 'workerinput' in block.source]
+    pytester.makeconftest(recipe)
+    pytester.makepyfile(f"""{TESTS}
+def test_patched():
+    import socket
+    from gevent import socket as cooperative
+    assert socket.socket is cooperative.socket
+""")
+    _run(pytester, PLUGIN, '-pxdist', '-n1').assert_outcomes(passed=4)
 
 
 def test_end_of_a_test_closes_everything(pytester: pytest.Pytester) -> None:
