@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
+from geventnode.stream.readable import ReadableBase
 from geventnode.stream.turn import Turn
 
 __all__ = ['BodySource', 'check_file', 'is_body_source']
@@ -63,10 +64,12 @@ class BodySource:
         if not hasattr(self._source, 'read'):
             yield from self._source
             return
+        # read() of a stream waits for all of the size: a body that is passed on would be held back
+        read = self._source.read1 if isinstance(self._source, ReadableBase) else self._source.read
         turn = Turn()
         missing = self._limit if self.size is None else self.size
         while missing is None or missing > 0:
-            chunk = self._source.read(READ_SIZE if missing is None else min(READ_SIZE, missing))
+            chunk = read(READ_SIZE if missing is None else min(READ_SIZE, missing))
             if not chunk:
                 if missing and self.size is not None:
                     raise ContentLengthMismatch(f'the file ended {missing} bytes before its size')

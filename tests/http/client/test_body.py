@@ -18,7 +18,9 @@ from geventnode.errors import (
     ContentLengthMismatch,
     WriteAfterEnd,
 )
+from geventnode.stream import Readable
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder
+from tests.servers import GUARD
 
 # -- bodies from files and iterables ----------------------------------------------------------------------------------
 
@@ -70,6 +72,22 @@ def test_text_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
 def test_object_with_read_is_chunked(recorder: Recorder) -> None:
     sent = recorder.sent(method='PUT', body=io.BytesIO(b'x' * 100000))
     assert (sent.value('Transfer-Encoding'), len(sent.body)) == ('chunked', 100000)
+
+
+def test_stream_is_sent_as_it_arrives(origin: MakeOrigin) -> None:
+    """As a request or response that is passed on: its source can wait for the answer to its first piece."""
+    source = Readable()
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        for piece in (b'first', b'second'):
+            source.push(piece)
+            assert peer.until(piece + b'\r\n') == b'%x\r\n%b\r\n' % (len(piece), piece)
+        source.push(None)
+        assert peer.until(b'\r\n\r\n') == b'0\r\n\r\n'
+        peer.send(HELLO)
+
+    assert http.request(origin(script).url, method='POST', body=source).get_response(GUARD).read() == b'hello'
 
 
 def test_file_that_shrinks_fails_the_request(origin: MakeOrigin, tmp_path: Path) -> None:
