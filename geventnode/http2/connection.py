@@ -25,7 +25,7 @@ from geventnode.http.server.refusals import refusal_reason
 from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http.server.workers import Worker
 from geventnode.http2.codes import ErrorCode, code_name
-from geventnode.http2.deadlines import pending
+from geventnode.http2.deadlines import STALL_TIME, pending
 from geventnode.http2.engine import (
     ConnectionFailed,
     DataReceived,
@@ -114,6 +114,7 @@ class Connection(ServedConnection):
         'goaway_due',
         'goaway_sent',
         'hub',
+        'paused_since',
         'server',
         'shared_socket',
         'state',
@@ -153,6 +154,8 @@ class Connection(ServedConnection):
         #: Whether reading is paused: by the limit of buffered input, and until the client reads.
         self._paused = False
         self._output_full = False
+        #: When reading was paused by that limit.
+        self.paused_since = 0.0
         self._accounted = 0
         deadlines(self.hub).watch(self)
         self._corked = True
@@ -553,7 +556,11 @@ class Connection(ServedConnection):
 
     def pause_for_limit(self) -> None:
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
-        self._paused = True
+        if not self._paused:
+            self._paused = True
+            self.paused_since = monotonic()
+            self._expires = min(self._expires, self.paused_since + STALL_TIME)
+            deadlines(self.hub).watch(self)
         self.socket._pause_reading()
 
     def resume_for_limit(self) -> None:
@@ -562,6 +569,29 @@ class Connection(ServedConnection):
             self._paused = False
             if not self._output_full:
                 self.socket._resume_reading()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether reading is paused while a stream waits for its window."""
+        return self._paused and any(stream.waits_for_window for stream in self.streams.values())
+
+    def refuse_bodies(self) -> None:
+        """Reset streams with unread bodies, so that others get their windows.
+
+        A body that has arrived as a whole needs no further input. It is refused only if its stream waits, too, and no
+        other body is left.
+        """
+        limit = self.server.max_buffered
+        unread = [stream for stream in self.streams.values() if stream.buffered]
+        refused = [stream for stream in unread if not stream.state.ended]
+        for stream in refused or [stream for stream in unread if stream.waits_for_window]:
+            self.server._peer_log.log_refusal(
+                'max_buffered', '%s: more unread input than max_buffered (%d bytes)', stream.describe(), limit
+            )
+            stream.abort(
+                ErrorCode.ENHANCE_YOUR_CALM,
+                IncompleteBody(f'the body was refused: connections have more unread input than max_buffered ({limit})'),
+            )
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from geventnode.http2.connection import Connection
     from geventnode.http2.stream import Stream
 
-__all__ = ['pending']
+__all__ = ['STALL_TIME', 'pending']
 
 log = logging.getLogger('geventnode.error')
+
+#: Seconds that streams wait for windows that are not read, because unread bodies of the connection exceed a limit.
+STALL_TIME = 5.0
 
 Deadline = tuple[float, Callable[[], object]]
 
@@ -54,6 +57,8 @@ def pending(connection: Connection, now: float) -> list[Deadline]:
         found.append((connection.goaway_due, connection.send_goaway))
     elif state == 'draining':
         found.append((connection.goaway_sent + DRAIN_TIME, connection.end_draining))
+    if connection.stalled:
+        found.append((connection.paused_since + STALL_TIME, connection.refuse_bodies))
     if connection.streams:
         found += [_stream_due(stream, now) for stream in connection.streams.values()]
     elif socket.writable_length:

@@ -843,6 +843,11 @@ class Stream:
         return self.reader is not None or self._has_queued
 
     @property
+    def waits_for_window(self) -> bool:
+        """Whether a window of the client delays the output."""
+        return self._has_queued and self.connection.engine.sendable(self.state) <= 0
+
+    @property
     def activity(self) -> str:
         """The name of the present activity in the statistics of the server."""
         if self.tunnel is not None and self.request is None:

@@ -523,7 +523,8 @@ class Server(EventEmitter):
         ``tls_handshake`` and ``http_on_tls_port``; of an HTTP server ``tls_on_plain_port``, ``malformed``, ``host``
         (missing, twice or malformed), ``head_too_large``, ``body_too_large``, ``http_version``, ``not_implemented``
         (a transfer coding), ``timeout``, ``incomplete`` (the client ended the connection within a message), and
-        ``websocket`` (a handshake); with HTTP/2 ``http2_protocol``, and the names of the options that limit HTTP/2.
+        ``websocket`` (a handshake); with HTTP/2 ``http2_protocol``, ``max_buffered`` (an unread body), and the
+        names of the options that limit HTTP/2.
         """
         return dict(self._peer_log.refusals)
 

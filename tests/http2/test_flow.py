@@ -10,7 +10,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import ConnectionClosed
+from geventnode.errors import ConnectionClosed, IncompleteBody
+from geventnode.http2.codes import ErrorCode
 from geventnode.http2.connection import TURN
 from tests.http2.client import Connect
 from tests.servers import Log, Serve
@@ -258,6 +259,69 @@ def test_limit_of_all_buffers_pauses_reading(connect_h2: Connect) -> None:
     assert client.response(number).body == b'60000'
     assert not connection._paused
     assert client.response(client.get()).status == 200
+
+
+def test_unread_bodies_do_not_stop_the_windows_of_others(connect_h2: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit, the client's windows are behind the bytes that are not read."""
+    monkeypatch.setattr('geventnode.http2.connection.STALL_TIME', 0.01)
+    monkeypatch.setattr('geventnode.http2.deadlines.STALL_TIME', 0.01)
+    errors: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/download':
+            response.end(bytes(70_000))
+            return
+        go_on.wait()
+        try:
+            request.read()
+        except IncompleteBody as error:
+            errors.append(error)
+
+    go_on = Event()
+    client = connect_h2(listener, max_buffered=50_000, client={'credit': False})
+    server = client.site.server
+    download = client.get('/download')
+    client.until(lambda: len(client.responses[download].body) == 65535)
+    upload = client.start('POST', '/upload')
+    client.send_data(upload, bytes(60_000))
+    [connection] = server._connections()
+    until(lambda: connection._paused)
+    client.h2.increment_flow_control_window(100_000)
+    client.h2.increment_flow_control_window(100_000, download)
+    client.flush()
+    assert len(client.response(download).body) == 70_000
+    assert client.response(upload).reset == ErrorCode.ENHANCE_YOUR_CALM
+    go_on.set()
+    until(lambda: errors)
+    assert 'max_buffered' in str(errors[0])
+    assert server.statistics()['buffered'] == 0
+    assert server.refusals == {'max_buffered': 1}
+
+
+def test_received_body_above_the_limit_can_wait_for_its_own_window(
+    connect_h2: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('geventnode.http2.connection.STALL_TIME', 0.01)
+    monkeypatch.setattr('geventnode.http2.deadlines.STALL_TIME', 0.01)
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/other':
+            go_on.wait()
+            response.end(str(len(request.read())))
+            return
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                response.write(bytes(65535))
+
+    go_on = Event()
+    client = connect_h2(listener, max_buffered=50_000, client={'credit': False})
+    other = client.post(bytes(20_000), '/other')
+    number = client.post(bytes(60_000))
+    assert client.response(number).reset == ErrorCode.ENHANCE_YOUR_CALM
+    client.h2.increment_flow_control_window(10)
+    client.flush()
+    go_on.set()
+    assert client.response(other).body == b'20000'
 
 
 def test_informational_responses_wait_for_the_client(serve: Serve, connect_h2: Connect) -> None:
