@@ -58,7 +58,7 @@ LAYERS = [
         'interfaces.websocket',
         'interfaces',
     ],
-    ['events', 'options', 'loggers'],
+    ['events', 'extras', 'options', 'loggers'],
     [
         'stream.chunks',
         'stream.turn',

@@ -14,12 +14,17 @@ from time import monotonic
 from typing import Any
 
 from gevent import get_hub
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 
+from geventnode.extras import missing_package
 from geventnode.http import METHODS, Agent, IncomingMessage, Server, ServerResponse
 from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.multiprocess import MultiProcessCollector
+except ModuleNotFoundError as error:
+    raise missing_package(error, __name__, 'prometheus') from error
 
 __all__ = ['DURATIONS', 'Metrics']
 
@@ -137,9 +142,10 @@ class Metrics(ExchangeObserver):
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
         """Count the requests and connections of ``agent``.
 
-        :param name: the value of the label ``agent``. Several agents can share it.
+        :param name: the value of the label ``agent``. Several agents can share it. Another call changes the name.
         """
-        self._agents[agent] = name, {}
+        _, counted = self._agents.get(agent, ('', {}))
+        self._agents[agent] = name, counted
         self._agent_names.add(name)
 
     def exchange_began(self, response: Any) -> None:

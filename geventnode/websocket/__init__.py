@@ -13,10 +13,15 @@ from geventnode.errors import (
     WebSocketHandshakeError,
     WebSocketProtocolError,
 )
+from geventnode.extras import missing_package
 from geventnode.http.same_origin import same_origin
-from geventnode.websocket.client import connect
-from geventnode.websocket.connection import WebSocket
-from geventnode.websocket.server import accept, listener, upgrade
+
+try:
+    from geventnode.websocket.client import connect
+    from geventnode.websocket.connection import WebSocket
+    from geventnode.websocket.server import accept, listener, upgrade
+except ModuleNotFoundError as error:
+    raise missing_package(error, __name__, 'websocket') from error
 
 __all__ = [
     'MessageTooBig',
