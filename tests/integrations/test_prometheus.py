@@ -158,6 +158,21 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
         assert value('agent_requests_queued', agent='upstream') == 0
 
 
+def test_another_call_counts_nothing_again(serve: Serve, metrics: Metrics, value: Value) -> None:
+    site = serve(ok)
+    with http.Agent() as agent:
+        for _ in range(2):
+            metrics.watch_server(site.server)
+            metrics.watch_agent(agent, 'upstream')
+            http.get(f'http://127.0.0.1:{site.port}/', agent=agent).get_response().read()
+            assert value('agent_requests_total', agent='upstream') == value(
+                'http_requests_total', method='GET', status='200'
+            )
+        assert value('agent_requests_total', agent='upstream') == 2
+        metrics.watch_agent(agent, 'renamed')
+        assert value('agent_requests_total', agent='renamed') == 0
+
+
 def test_collected_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
     """Their gauges are 0, and their counters remain."""
 

@@ -115,10 +115,12 @@ def observe_requests(agent: Agent, observer: Any) -> None:
     """Notify ``observer`` of each request of ``agent`` from now on.
 
     The requests of WebSockets are among them, and those of an ``AgentAdapter`` for ``requests`` that uses ``agent``. A
-    CONNECT request that the agent itself sends to a proxy is not.
+    CONNECT request that the agent itself sends to a proxy is not. Another call with the same observer has no effect.
 
     :param observer: a :class:`RequestObserver`, or another :class:`~geventnode.interfaces.IRequestObserver`.
     """
+    if any(each is observer for each in agent._observers):
+        return
     agent._observers = (*agent._observers, observer)
     agent._observed_class = cast(
         'Callable[[type[ClientRequest]], type[ClientRequest]]',

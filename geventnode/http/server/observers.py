@@ -102,7 +102,8 @@ class ObservedResponse(ServerResponse):
 def observe_exchanges(server: Server, observer: Any) -> None:
     """Notify ``observer`` of each exchange that ``server`` begins from now on.
 
-    Input that is no request is no exchange; see the logger ``geventnode.error``.
+    Input that is no request is no exchange; see the logger ``geventnode.error``. Another call with the same observer
+    has no effect.
 
     :param observer: an :class:`ExchangeObserver`, or another :class:`~geventnode.interfaces.IExchangeObserver`.
     """
@@ -110,7 +111,8 @@ def observe_exchanges(server: Server, observer: Any) -> None:
     while (original := base.__dict__.get('unsampled')) is not None:
         # a sampler that is active begins again
         base = original
-    server.response_class = _observed(base, observer)
+    if not any(each is observer for each in getattr(base, 'observers', ())):
+        server.response_class = _observed(base, observer)
 
 
 def _observed(base: type[ServerResponse], observer: Any, **attributes: Any) -> type[ServerResponse]:

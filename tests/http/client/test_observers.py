@@ -63,6 +63,14 @@ def observed(noting: Noting, agent: Callable[..., http.Agent]) -> Callable[..., 
     return make
 
 
+def test_observer_is_added_once(origin: MakeOrigin, noting: Noting, observed: Callable[..., http.Agent]) -> None:
+    agent = observed()
+    http.observe_requests(agent, Noting('X-Other'))
+    http.observe_requests(agent, noting)
+    assert read(origin(once(HELLO)).url, agent=agent) == b'hello'
+    assert [each[0] for each in noting.log] == ['began', 'ended']
+
+
 def echoing(request: Any, response: Any) -> None:
     response.end(f'{request.headers.get("x-trace")} {request.headers.get("x-other")} {len(request.read())}')
 

@@ -45,6 +45,14 @@ def test_pipelined_requests_are_observed(serve: Serve, noting: Noting) -> None:
     assert noting.log == [('began', '/1'), ('ended', '/1', 200), ('began', '/2'), ('ended', '/2', 200)]
 
 
+def test_observer_is_added_once(serve: Serve, noting: Noting) -> None:
+    server = observed(noting, ok)
+    http.observe_exchanges(server, Noting())
+    http.observe_exchanges(server, noting)
+    serve(server).connect().get('/')
+    assert noting.log == [('began', '/'), ('ended', '/', 200)]
+
+
 def test_failed_listener_is_observed(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
     def listener(request: Any, response: Any) -> None:
         raise ValueError('on purpose')
