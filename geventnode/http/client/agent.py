@@ -413,7 +413,9 @@ class Agent:
         return reservation.wait(timeout)
 
     def _queue_full(self, origin: Origin) -> QueueFull:
-        return QueueFull(f'{self._max_queued} requests wait for {origin} already (max_queued)')
+        error = QueueFull(f'{self._max_queued} requests wait for {origin} already (max_queued)')
+        origin.locate(error, 'queue')
+        return error
 
     def _make_reserved_agent(self, reservation: Reservation) -> Agent:
         """Return the agent for the connection of ``reservation``."""

@@ -608,7 +608,9 @@ class ClientRequest(OutgoingMessage):
             waiter.switch()
 
     def _on_refused(self, error: BaseException) -> None:
-        """Do nothing: the agent does not take the request, and the caller gets ``error``."""
+        """End the request: the agent does not take it, and raises ``error`` in the caller, too."""
+        self._set_failure(error)
+        self._schedule_events()
 
     def _on_upgrade(self, response: IncomingMessage) -> None:
         """Deliver the response and its socket, which has left HTTP. Runs in the hub, and switches to the waiters."""
@@ -640,15 +642,18 @@ class ClientRequest(OutgoingMessage):
         if self._failure is not None or self.response is not None:
             return
         self._origin.locate(error, 'queue')
-        self._failure = self._error = error
-        self.destroyed = self._closed = True
+        self._set_failure(error)
         self.agent._on_request_failed()
         self._stop_queue_timer()
-        if isinstance(self._out, WriteBuffer):
-            self._out.destroy(error)
         self._unretrieved = _UnretrievedErrorLogger(repr(self), error)
         self._wake_soon()
         self._schedule_events()
+
+    def _set_failure(self, error: BaseException) -> None:
+        self._failure = self._error = error
+        self.destroyed = self._closed = True
+        if isinstance(self._out, WriteBuffer):
+            self._out.destroy(error)
 
     @property
     def _upgrade_event(self) -> str:

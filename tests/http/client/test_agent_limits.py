@@ -14,15 +14,19 @@ from gevent.event import Event
 
 from geventnode import http, net
 from geventnode.errors import (
+    ConnectionClosed,
     ConnectionRefused,
     InvalidInput,
     QueueFull,
     RequestTimeout,
     SocketHangUp,
     UnknownOption,
+    WriteAfterEnd,
 )
 from geventnode.http.client import agent as agent_module
+from geventnode.stream import Readable
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.servers import GUARD
 from tests.sockets import settle, until
 
 # -- limits -----------------------------------------------------------------------------------------------------------
@@ -123,6 +127,41 @@ def test_full_queue_raises(origin: MakeOrigin, agent: Any, limit: str) -> None:
     assert raised.value.code == 'ERR_AGENT_QUEUE_FULL'
     requests[1].abort()
     http.get(server.url, agent=pool)
+
+
+@pytest.mark.parametrize('begin', ['end', 'write', 'flush_headers', 'with a source'])
+def test_refused_request_is_over(origin: MakeOrigin, agent: Any, begin: str) -> None:
+    """Data that is written later would be lost without an error, and the response waited for in vain."""
+    pool, server = agent(max_sockets=1, max_queued=0), origin(silent)
+    http.get(server.url, agent=pool)
+    request = http.request(server.url, agent=pool, method='POST')
+    calls: dict[str, Any] = {
+        'end': request.end,
+        'write': lambda: request.write('x'),
+        'flush_headers': request.flush_headers,
+        'with a source': lambda: request.end(iter('x')),
+    }
+    with pytest.raises(QueueFull):
+        calls[begin]()
+    assert (request.destroyed, request.writable) == (True, False)
+    with pytest.raises((ConnectionClosed, WriteAfterEnd)):
+        request.write('y')
+    with pytest.raises(QueueFull) as raised:
+        request.get_response(GUARD)
+    assert (raised.value.phase, raised.value.port) == ('queue', server.port)
+    assert pool.statistics()['failed'] == 1
+
+
+def test_refused_request_emits_the_error(origin: MakeOrigin, agent: Any, must_call: Any) -> None:
+    """For a stream that is piped to it."""
+    pool, server = agent(max_sockets=1, max_queued=0), origin(silent)
+    http.get(server.url, agent=pool)
+    errors: list[Any] = []
+    request = http.request(server.url, agent=pool, method='POST')
+    request.on('error', errors.append).on('close', must_call())
+    Readable.from_iterable('x').pipe(request)
+    until(lambda: errors)
+    assert [type(error) for error in errors] == [QueueFull]
 
 
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
