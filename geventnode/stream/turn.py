@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-import gevent
+from gevent import get_hub
 
 __all__ = ['Turn']
 
@@ -30,5 +30,8 @@ class Turn:
         Blocks until the loop has polled its sockets.
         """
         if monotonic() - self._began >= TURN_TIME:
-            gevent.sleep(0)
+            hub = get_hub()
+            # not sleep(0): many such turns are taken before the loop polls for input
+            with hub.loop.timer(0) as timer:
+                hub.wait(timer)
             self._began = monotonic()

@@ -381,7 +381,7 @@ def test_others_run_while_a_file_is_sent(
     serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch, by_kernel: bool
 ) -> None:
     """Even if the client is always ready to receive."""
-    seen = []
+    log, seen = Log(), []
     others = 0
 
     def note(*args: int) -> int:
@@ -400,15 +400,20 @@ def test_others_run_while_a_file_is_sent(
             gevent.sleep(0)
 
     def listener(request: Any, response: Any) -> None:
-        beside = gevent.spawn(run_beside)
         with path.open('rb') as file:
             response.send_file(file if by_kernel else Zeros(), 4 * FILE_SLICE if by_kernel else 100_000)
-        beside.kill()
+        log.append('sent')
 
     # each turn takes a second
     monkeypatch.setattr('geventnode.stream.turn.monotonic', itertools.count().__next__)
     monkeypatch.setattr(os, 'sendfile', note)
-    serve(listener).send(get()).until(b'\r\n\r\n')
+    beside = gevent.spawn(run_beside)
+    try:
+        client = serve(listener).send(get())
+        log.wait_for('sent')
+        client.until(b'\r\n\r\n')
+    finally:
+        beside.kill()
     assert len(seen) == (4 if by_kernel else 2)
     assert len(set(seen)) == len(seen)
 

@@ -369,6 +369,8 @@ def test_others_run_between_the_items(run: Run, monkeypatch: pytest.MonkeyPatch)
     # each turn takes a second
     monkeypatch.setattr('geventnode.stream.turn.monotonic', itertools.count().__next__)
     beside = gevent.spawn(run_beside)
-    assert run(application).get().body == b'itemitemitem'
-    beside.kill()
+    try:
+        assert run(application).get().body == b'itemitemitem'
+    finally:
+        beside.kill()
     assert len(set(seen)) == 3
