@@ -100,7 +100,10 @@ class GunicornObserver(ExchangeObserver):
             return application
 
         def recorded(environ: dict[str, Any], start_response: Any) -> Any:
-            self._environs[environ['geventnode.response']] = environ
+            response = environ['geventnode.response']
+            if not response.destroyed and not response.finished:
+                # otherwise, the exchange has ended while a pre_request hook was waiting
+                self._environs[response] = environ
             return application(environ, start_response)
 
         return recorded
