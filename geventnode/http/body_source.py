@@ -106,13 +106,17 @@ def _plain_file(file: Any) -> Any:
 def _size(file: Any) -> int | None:
     """Return the number of bytes left in a plain file.
 
-    None unless it is a regular one.
+    None unless it is a regular one with a known size.
     """
     try:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return None
-        return max(status.st_size - int(file.tell()), 0)
+        position = int(file.tell())
+        if not status.st_size and hasattr(os, 'pread') and os.pread(file.fileno(), 1, position):
+            # the files of /proc, and of some file systems in user space, have bytes and no size
+            return None
+        return max(status.st_size - position, 0)
     except (OSError, ValueError):
         # closed, or without a position
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ def test_compressed_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
     with gzip.open(path) as file:
         sent = recorder.sent(method='PUT', body=file)
     assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'0123456789' * 20000)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere, there is no /proc')
+@pytest.mark.parametrize('buffering', [-1, 0])
+def test_file_of_proc_is_chunked(recorder: Recorder, buffering: int) -> None:
+    """It is a regular file with bytes, and its size is 0."""
+    with open('/proc/version', 'rb', buffering) as file:
+        sent = recorder.sent(method='PUT', body=file)
+    assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', Path('/proc/version').read_bytes())
+
+
+def test_empty_file_has_a_content_length(recorder: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.touch()
+    with path.open('rb') as file:
+        sent = recorder.sent(method='PUT', body=file)
+    assert (sent.value('Content-Length'), sent.body) == ('0', b'')
 
 
 def test_text_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:

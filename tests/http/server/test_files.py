@@ -9,6 +9,7 @@ import io
 import itertools
 import lzma
 import os
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_file_follows_earlier_writes(serve: Serve, path: Path) -> None:
     client = serve(listener).connect()
     assert client.get('/chunked').body == FIRST + DATA
     assert client.get('/declared').body == FIRST + DATA
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere, there is no /proc')
+def test_file_of_proc_is_read(serve: Serve) -> None:
+    """It is a regular file with bytes, and its size is 0."""
+
+    def listener(request: Any, response: Any) -> None:
+        with open('/proc/version', 'rb') as file:
+            response.send_file(file)
+
+    assert serve(listener).get().body == Path('/proc/version').read_bytes()
 
 
 def test_file_object_without_a_descriptor_is_read(serve: Serve) -> None:
