@@ -12,6 +12,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +25,7 @@ import gevent
 from geventnode import __version__, http
 from geventnode.cli.endpoints import OutputError, Sink, open_sink, open_source
 from geventnode.cli.lines import say
-from geventnode.errors import ParseError, reduce_exception
+from geventnode.errors import CertificateError, ParseError, reduce_exception
 from geventnode.protocol import check_name
 
 __all__ = ['run']
@@ -34,6 +35,17 @@ FAILURE, WRONG_COMMAND, REFUSED_BY_SERVER = 1, 2, 22
 #: Signals that end the exchange, unless the process was started with them ignored (nohup, a shell's background).
 #: Windows has no SIGHUP.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, 'SIGHUP') else ()))
+
+#: Node's codes for certificates of an authority that is not trusted.
+UNTRUSTED = frozenset(
+    {
+        'DEPTH_ZERO_SELF_SIGNED_CERT',
+        'SELF_SIGNED_CERT_IN_CHAIN',
+        'UNABLE_TO_GET_ISSUER_CERT',
+        'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+        'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    }
+)
 
 FORM = 'application/x-www-form-urlencoded'
 
@@ -184,7 +196,8 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
         if late or body is None:
             request.end(body)
     except ValueError as error:
-        raise _Failure(WRONG_COMMAND, str(error)) from error
+        # the option "ca" of the client is called --cacert here
+        raise _Failure(WRONG_COMMAND, re.sub('^ca: ', '--cacert: ', str(error))) from error
     return request
 
 
@@ -288,6 +301,8 @@ def _description(error: Exception) -> str:
         return error.strerror
     if isinstance(error, ParseError):
         return f'the response is not valid HTTP: {error}'
+    if isinstance(error, CertificateError) and error.code in UNTRUSTED:
+        return f'{error}; --cacert FILE trusts its authority'
     return str(error) or type(error).__name__
 
 

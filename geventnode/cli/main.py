@@ -257,14 +257,26 @@ def _bind_suggestion(text: str) -> str:
     """Return a suggestion for the bad address ``text``; empty without one."""
     bare = re.sub(r'^[a-z]+://|/+$', '', text)
     if bare.count(':') > 1 and '[' not in bare:
-        bare = f'[{bare}]'
+        host, _, port = bare.rpartition(':')
+        # '::1:8000' is an address, too, but a port has been meant
+        bare = f'[{host}]:{port}' if port.isdecimal() and _is_ipv6(host) else f'[{bare}]'
     for candidate in (bare, f'{bare}:{DEFAULT_PORT}'):
         found = _address.fullmatch(candidate)
-        if found is not None and int(found['port']) <= 65535 and not re.search(r'[\s/]|^\d+:', candidate):
+        if found is not None and int(found['port']) <= 65535 and not re.search(r'[\s/]|^-?\d+:', candidate):
             return f'; did you mean {candidate!r}?'
     if bare.startswith('/'):
         return f'; did you mean {"unix:" + bare!r}?'
     return ''
+
+
+def _is_ipv6(text: str) -> bool:
+    import socket
+
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
 
 
 def _default_binding() -> Binding:
@@ -391,6 +403,7 @@ SETTINGS = (
     'min_body_rate',
     'http2_max_concurrent_streams',
 )
+TLS_SETTINGS = 'certfile', 'keyfile'
 #: Their options, if the names differ.
 OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
 
@@ -399,6 +412,12 @@ def _check_combinations(options: argparse.Namespace) -> None:
     """Raise :class:`UsageError` for options that have no effect without others."""
     if options.trusted_proxies and not (options.forwarded_headers or options.proxy_protocol):
         raise UsageError('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them')
+    if options.forwarded_headers and not options.trusted_proxies:
+        raise UsageError('--forwarded has no effect without --trusted-proxy ADDRESS; add it')
+    if options.proxy_protocol and not options.trusted_proxies:
+        raise UsageError('--proxy-protocol without --trusted-proxy ADDRESS would refuse every connection; add it')
+    if options.keyfile is not None and options.certfile is None:
+        raise UsageError('--keyfile has no effect without --certfile FILE; add it')
     if options.http2_max_concurrent_streams is not None and not options.http2:
         raise UsageError('--http2-max-concurrent-streams has no effect without --http2; add it')
     if options.access_log_format is not None and not options.access_log:
@@ -490,14 +509,13 @@ def _with_tls(create: Callable[..., Any], options: argparse.Namespace) -> Any:
     """Call ``create`` with the settings for TLS and HTTP/2."""
     from geventnode.errors import InvalidInput
 
-    names = ('certfile', 'keyfile', 'http2')
-    settings = {name: value for name in names if (value := getattr(options, name)) is not None}
+    settings = {name: value for name in (*TLS_SETTINGS, 'http2') if (value := getattr(options, name)) is not None}
     if options.http2:
         _check_http2()
     try:
         return create(**settings)
     except InvalidInput as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_with_option_name(str(error))) from error
 
 
 def _check_http2() -> None:
@@ -512,9 +530,9 @@ def _server_option(options: argparse.Namespace) -> str | None:
     """Return the first option that configures the command's own server, or None."""
     if options.kind is not None:
         return f'--{options.kind}'
-    for name in ('certfile', 'keyfile', 'http2', *SETTINGS):
+    for name in (*TLS_SETTINGS, 'http2', *SETTINGS):
         if getattr(options, name) is not None:
-            return OPTION_NAMES.get(name, f'--{name.replace("_", "-")}')
+            return _option_name(name)
     return None
 
 
@@ -526,7 +544,17 @@ def _apply_settings(server: Any, options: argparse.Namespace) -> None:
             if getattr(options, name) is not None:
                 setattr(server, name, getattr(options, name))
     except InvalidInput as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_with_option_name(str(error))) from error
+
+
+def _with_option_name(text: str) -> str:
+    """Replace a setting at the beginning of an error by its option."""
+    name = re.split('[: ]', text, maxsplit=1)[0]
+    return f'{_option_name(name)}{text[len(name) :]}' if name in (*TLS_SETTINGS, *SETTINGS) else text
+
+
+def _option_name(setting: str) -> str:
+    return OPTION_NAMES.get(setting, f'--{setting.replace("_", "-")}')
 
 
 def _mount_monitor(server: Any, options: argparse.Namespace) -> None:

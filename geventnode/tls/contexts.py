@@ -342,5 +342,28 @@ def _configured(context: ssl.SSLContext, settings: ContextSettings) -> ssl.SSLCo
             context.load_cert_chain(settings.certfile, settings.keyfile, lambda: password)
         except (OSError, ValueError) as error:
             where = ' and '.join(filter(None, (settings.certfile, settings.keyfile)))
-            raise InvalidInput(f'certfile, keyfile or password: {where} cannot be used: {error}') from error
+            reason = _chain_problem(settings, settings.certfile, error)
+            raise InvalidInput(f'certfile, keyfile or password: {where} cannot be used: {reason}') from error
     return context
+
+
+def _chain_problem(settings: ContextSettings, certfile: str, error: Exception) -> str:
+    """Return the reason why ``error`` occurred: OpenSSL has one text, "PEM lib", for most of them."""
+    if not isinstance(error, ssl.SSLError):
+        return getattr(error, 'strerror', None) or str(error)
+    if error.reason == 'KEY_VALUES_MISMATCH':
+        return 'the key is not that of the first certificate in the file'
+    keyfile = settings.keyfile or certfile
+    if not (os.path.isfile(certfile) and os.path.isfile(keyfile)):
+        # a pipe can be read only once
+        return str(error)
+    with open(certfile, 'rb') as chain, open(keyfile, 'rb') as keys:
+        certificates, key = chain.read(), keys.read()
+    if b'CERTIFICATE-----' not in certificates:
+        return f'{certfile} has no certificate in PEM format'
+    if b'PRIVATE KEY-----' not in key:
+        return f'{keyfile} has no private key in PEM format{"" if settings.keyfile else "; set keyfile, too"}'
+    if b'ENCRYPTED' in key:
+        wrong = 'password is wrong' if settings.password else 'set password, or use a key without encryption'
+        return f'the key is encrypted; {wrong}'
+    return str(error)

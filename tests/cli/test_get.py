@@ -18,6 +18,8 @@ from geventnode import __version__
 from geventnode.cli.main import main
 from tests.fetching import Get, RawServer, commands, raw_servers, url
 from tests.http_proxies import Proxy
+from tests.https_sites import Secure
+from tests.https_sites import url as secure_url
 from tests.origins import MakeOrigin
 from tests.servers import Serve, Site
 
@@ -228,6 +230,14 @@ def test_error_message_has_no_control_characters(raw_server: RawServer, get_comm
 # -- mistakes in the command line -------------------------------------------------------------------------------------
 
 
+def test_unusable_file_of_authorities_is_named_by_its_option(get_command: Get) -> None:
+    assert get_command('https://127.0.0.1:1/', '--cacert', 'nowhere') == (
+        2,
+        b'',
+        "geventnode: --cacert: no such file: 'nowhere'\n",
+    )
+
+
 @pytest.mark.parametrize(
     'arguments',
     [
@@ -302,6 +312,17 @@ def test_bad_option_is_refused(site: Site, seen: Seen, get_command: Get, argumen
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_untrusted_certificate_has_a_remedy(secure: Secure, get_command: Get) -> None:
+    assert get_command(secure_url(secure())) == (
+        1,
+        b'',
+        (
+            'geventnode: certificate of the peer refused: unable to get local issuer certificate; --cacert FILE '
+            'trusts its authority\n'
+        ),
+    )
 
 
 def test_refused_connection_is_reported(serve: Serve, get_command: Get) -> None:

@@ -650,6 +650,37 @@ def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['--forwarded', 'forwarded'], '--forwarded has no effect without --trusted-proxy ADDRESS; add it'),
+        (
+            ['--proxy-protocol'],
+            '--proxy-protocol without --trusted-proxy ADDRESS would refuse every connection; add it',
+        ),
+        (['--keyfile', __file__], '--keyfile has no effect without --certfile FILE; add it'),
+        (
+            ['--trusted-proxy', '::1', '--forwarded', 'x'],
+            (
+                '--forwarded must be of forwarded, x-forwarded-for, x-forwarded-proto, x-forwarded-host, '
+                "x-forwarded-port, not 'x'"
+            ),
+        ),
+        (['--certfile', 'nowhere'], "--certfile: no such file: 'nowhere'"),
+        (
+            ['--certfile', __file__],
+            f'certfile, keyfile or password: {__file__} cannot be used: {__file__} has no certificate in PEM format',
+        ),
+    ],
+)
+def test_errors_name_the_options_of_the_command(
+    arguments: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr('gevent.monkey.patch_all', lambda: None)
+    assert main(['serve', *arguments]) == 2
+    assert capsys.readouterr().err == f'geventnode: {complaint}\n'
+
+
 @pytest.mark.parametrize('more', [[], ['--workers', '2']])
 def test_limit_of_streams_needs_http2(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--http2-max-concurrent-streams', '5', *more]) == 2
@@ -699,6 +730,9 @@ def test_usage_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         ('https://localhost', 'localhost:8000'),
         ('::1', '[::1]:8000'),
         ('[::1]', '[::1]:8000'),
+        ('::1:80', '[::1]:80'),
+        ('2001:db8::5', '[2001:db8::5]:8000'),
+        ('-1', None),
         ('/run/app.sock', 'unix:/run/app.sock'),
         ('70000', None),
         ('', None),

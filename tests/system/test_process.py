@@ -387,12 +387,12 @@ def test_read_only_directory_is_reported(tmp_path: Path, workers: tuple[str, ...
         (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
         (
             ['handlers:listener', '--proxy-protocol'],
-            'proxy_protocol without trusted_proxies would refuse every connection',
+            '--proxy-protocol without --trusted-proxy ADDRESS would refuse every connection; add it',
         ),
         (
             ['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
             (
-                "trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host "
+                "--trusted-proxy: 'proxy' is neither an IP address, nor a network in CIDR notation (without host "
                 "bits), nor 'unix'"
             ),
         ),

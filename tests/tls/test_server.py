@@ -7,6 +7,7 @@ import gc
 import logging
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -275,6 +276,40 @@ def test_a_context_of_the_user_is_used(listen: MakeServer, certificates: Certifi
 def test_bad_settings_are_refused(listen: MakeServer, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         listen(**options)
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        ({'keyfile': 'other'}, 'the key is not that of the first certificate in the file'),
+        ({'certfile': 'certificate'}, '{certificate} has no private key in PEM format; set keyfile, too'),
+        ({'certfile': 'key', 'keyfile': 'key'}, '{key} has no certificate in PEM format'),
+        ({'keyfile': 'certificate'}, '{certificate} has no private key in PEM format'),
+        ({'keyfile': 'encrypted'}, 'the key is encrypted; set password, or use a key without encryption'),
+        ({'keyfile': 'encrypted', 'password': 'x'}, 'the key is encrypted; password is wrong'),
+        ({'keyfile': 'truncated'}, r'\[SSL\] PEM lib'),
+    ],
+)
+def test_reason_against_a_certificate_is_given(
+    options: dict[str, str], reason: str, listen: MakeServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    text = Path(certificates.server).read_text('ascii')
+    start = text.index('-----BEGIN CERTIFICATE')
+    contents = {
+        'certificate': text[start:],
+        'key': text[:start],
+        'encrypted': text[:start].replace(
+            'KEY-----\n', 'KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-CBC,00\n\n', 1
+        ),
+        'truncated': text[: start // 2],
+    }
+    paths = {'server': certificates.server, 'other': certificates.other}
+    for name, content in contents.items():
+        paths[name] = str(tmp_path / name)
+        Path(paths[name]).write_text(content)
+    given = {name: paths.get(value, value) for name, value in options.items()}
+    with pytest.raises(InvalidInput, match=f'cannot be used: {reason.format(**paths)}'):
+        listen(**given)
 
 
 def test_settings_beside_a_context_are_refused(listen: MakeServer, certificates: Certificates) -> None:
