@@ -83,6 +83,9 @@ class EventBroadcast:
         check_thread(self._hub, self)
         if response.writable_ended:
             raise WriteAfterEnd('add() after end() on this ServerResponse')
+        if response.destroyed or response.request.aborted:
+            # its 'close' was emitted before
+            raise ConnectionClosed('the client of the event stream has disconnected')
         if not response.headers_sent:
             response.set_header('Content-Type', 'text/event-stream; charset=utf-8')
             response.set_header('Cache-Control', 'no-store')
@@ -100,7 +103,8 @@ class EventBroadcast:
         # a quiet stream is no stalled listener
         response.handler_may_block = True
         self._clients[response] = None
-        response.once('close', lambda: self._remove(response))
+        # the server would keep the connection for a client that has closed its direction only
+        response.once('close', lambda: self._end(response))
         self._empty.clear()
         if self._tender is None:
             self._tender = gevent.spawn(self._tend)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.errors import EventQueueFull, InvalidInput, WriteAfterEnd, WrongThread
+from geventnode.errors import ConnectionClosed, EventQueueFull, InvalidInput, WriteAfterEnd, WrongThread
 from geventnode.http.server.event_broadcast import encode_event
 from tests.other_threads import in_another_thread
 from tests.servers import Client, Log, Serve, Site, get
@@ -150,6 +150,41 @@ def test_clients_that_disconnect_are_removed(serve: Serve) -> None:
     client.close()
     log.wait_for('close')
     assert (len(events), events.dropped, events.send('x')) == (0, 0, 0)
+
+
+def test_connections_of_clients_that_disconnect_are_closed(serve: Serve) -> None:
+    """Also of those that have closed their sending side only: their stream is complete."""
+    events = http.EventBroadcast(heartbeat=None)
+    site = serve(lambda request, response: events.add(response))
+    client = opened(site)
+    client.half_close()
+    assert client.rest() == b'0\r\n\r\n'
+    assert len(events) == 0
+
+
+@pytest.mark.parametrize('has_begun', [False, True])
+@pytest.mark.parametrize('leave', [Client.half_close, Client.abort])
+def test_clients_that_have_disconnected_are_not_added(serve: Serve, has_begun: bool, leave: Any) -> None:
+    """No further ``'close'`` would remove them."""
+    events = http.EventBroadcast(heartbeat=None)
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        if has_begun:
+            response.flush_headers()
+        request.on('aborted', log.note('aborted'))
+        log.append('waits')
+        log.wait_for('aborted')
+        with pytest.raises(ConnectionClosed):
+            events.add(response)
+        response.destroy()
+        log.append('raised')
+
+    client = serve(listener).send(get())
+    log.wait_for('waits')
+    leave(client)
+    log.wait_for('raised')
+    assert len(events) == 0
 
 
 def test_responses_that_the_listener_has_ended_are_removed(serve: Serve) -> None:
