@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 
 import gevent
 import greenlet
@@ -105,7 +106,7 @@ def test_descriptor_with_a_reused_number_is_a_leak() -> None:
 
 
 INNER = """
-    import gevent, os, pytest
+    import gevent, os, pytest, signal, subprocess, sys
     from tests import hangs
 
     hangs.GRACE = 1
@@ -161,31 +162,55 @@ INNER = """
     @pytest.mark.xfail(reason='expected')
     def test_xfails():
         assert False
+
+    def test_program_does_not_inherit_ignored_signals():
+        program = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)'
+        ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+        assert ran.stdout == 'True\\n'
 """
 
+#: The plugins for tests of hangs: the other ones take three times as long to import.
+HANGS = ('tests.hangs', 'tests.summary')
 
-def _run_inside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str) -> pytest.RunResult:
-    """Run the tests in ``source`` with the settings and the plugins of this suite."""
+
+def _run_inside(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    which: str = 'test_inner.py',
+    *,
+    plugins: tuple[str, ...] = ('tests.conftest',),
+    processes: int = 0,
+) -> pytest.RunResult:
+    """Run the tests in ``source`` with the settings and plugins of this suite."""
     root = os.path.dirname(os.path.dirname(__file__))
     monkeypatch.setenv('PYTHONPATH', root)
     pytester.makepyfile(test_inner=source)
     return pytester.runpytest_subprocess(
-        '-p',
-        'tests.conftest',
+        *(f'-p{plugin}' for plugin in plugins),
         '-c',
         os.path.join(root, 'pyproject.toml'),
         f'--rootdir={pytester.path}',
-        '-n0',
-        'test_inner.py',
+        f'-n{processes}',
+        which,
         '-q',
     )
 
 
+@pytest.fixture
+def ignored_signal() -> Iterator[None]:
+    """Ignore a signal, as ``nohup`` does: programs inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures('ignored_signal')
 def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     ran = _run_inside(pytester, monkeypatch, INNER)
-    ran.assert_outcomes(passed=8, failed=4, errors=2, xfailed=1)
+    ran.assert_outcomes(passed=9, failed=4, errors=2, xfailed=1)
     ran.stdout.fnmatch_lines_random(
         [
             'the test leaked:',
@@ -220,7 +245,7 @@ UNINTERRUPTIBLE = """
 
 def test_a_process_that_nothing_interrupts_ends(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """It also ends after another test has failed, when pytest cancels the limit."""
-    ran = _run_inside(pytester, monkeypatch, UNINTERRUPTIBLE)
+    ran = _run_inside(pytester, monkeypatch, UNINTERRUPTIBLE, plugins=HANGS)
     assert ran.ret == 1
     ran.stderr.fnmatch_lines(['Timeout (*)!'])
     ran.stdout.no_fnmatch_line('results: *')
@@ -237,33 +262,16 @@ REFUSED = """
 
 def test_a_refused_configuration_is_reported(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makeconftest(REFUSED)
-    ran = _run_inside(pytester, monkeypatch, '')
+    ran = _run_inside(pytester, monkeypatch, '', plugins=HANGS)
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stderr.fnmatch_lines(['ERROR: the reason'])
 
 
-IGNORED = """
-    import signal, subprocess, sys
-
-    def test_program():
-        program = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)'
-        ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
-        assert ran.stdout == 'True\\n'
-"""
-
-
-@pytest.mark.parametrize('processes', [0, 1])
-def test_programs_do_not_inherit_ignored_signals(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, processes: int
+@pytest.mark.usefixtures('ignored_signal')
+def test_processes_of_xdist_do_not_inherit_ignored_signals(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``nohup pytest`` ignores SIGHUP, and programs that tests start end at it nevertheless."""
-    root = os.path.dirname(os.path.dirname(__file__))
-    monkeypatch.setenv('PYTHONPATH', root)
-    pytester.makepyfile(test_inner=IGNORED)
-    settings = ['-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        ran = pytester.runpytest_subprocess(*settings, f'-n{processes}', '-q', 'test_inner.py')
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    """Programs that their tests start end at these signals, too."""
+    which = 'test_inner.py::test_program_does_not_inherit_ignored_signals'
+    ran = _run_inside(pytester, monkeypatch, INNER, which, processes=1)
     ran.assert_outcomes(passed=1)

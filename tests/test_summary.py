@@ -49,7 +49,7 @@ INNER = f"""
 
 @pytest.fixture
 def last_lines(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> LastLines:
-    """Return a function that runs tests with the given arguments and returns the lines after the last heading."""
+    """Return a function that runs tests with a plugin and arguments, and returns the lines after the last heading."""
     root = os.path.dirname(os.path.dirname(__file__))
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     monkeypatch.delenv('GEVENTNODE_NO_SKIPS', raising=False)
@@ -57,9 +57,9 @@ def last_lines(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> La
     monkeypatch.setenv('PYTHONPATH', root)
     monkeypatch.setenv('COLUMNS', '100')
 
-    def run(source: str, *arguments: str) -> list[str]:
+    def run(source: str, *arguments: str, plugin: str = 'tests.summary') -> list[str]:
         pytester.makepyfile(test_inner=source)
-        settings = ['-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
+        settings = ['-p', plugin, '-c', os.path.join(root, 'pyproject.toml'), f'--rootdir={pytester.path}']
         ran = pytester.runpytest_subprocess(*settings, '-q', *arguments, 'test_inner.py')
         lines = ran.stdout.lines
         (heading,) = (number for number, line in enumerate(lines) if line.strip('= ') == 'summary')
@@ -82,10 +82,11 @@ def test_success(last_lines: LastLines, processes: int) -> None:
     assert last.startswith('8 passed, 3 skipped, 1 xfailed')
 
 
-@pytest.mark.parametrize('processes', [0, 2])
-def test_failure(last_lines: LastLines, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
+@pytest.mark.parametrize(('processes', 'plugin'), [(0, 'tests.summary'), (2, 'tests.conftest')])
+def test_failure(last_lines: LastLines, monkeypatch: pytest.MonkeyPatch, processes: int, plugin: str) -> None:
+    """The processes of the suite leave out reports, but none of a failure."""
     monkeypatch.setenv('FAILS', 'yes')
-    results, _, _, _, again, _ = last_lines(INNER, f'-n{processes}')
+    results, _, _, _, again, _ = last_lines(INNER, f'-n{processes}', plugin=plugin)
     assert results.startswith('results: 6 passed, 1 failed, 1 failed outside the test itself, 1 failed as expected')
     assert again.endswith(' test_inner.py --last-failed')
 
