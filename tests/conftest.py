@@ -46,7 +46,7 @@ pytest_plugins = [
 pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.sockets')
 
 #: Number of tests after which the objects that pytest keeps are hidden from the collector.
-TESTS_HIDDEN = 50
+TESTS_HIDDEN = 5
 #: Seconds of a successful preparation that ``--durations`` does not show.
 SHORT = 0.005
 SEED = int(os.environ.get('GEVENTNODE_SEED') or random.SystemRandom().getrandbits(32))

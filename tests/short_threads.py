@@ -107,7 +107,8 @@ class _Server(ThreadingHTTPServer):
 
 def _serve(handler: type[_Handler]) -> _Server:
     server = _Server(('127.0.0.1', 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # the end of a server waits for its next poll
+    threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.02}, daemon=True).start()
     return server
 
 
