@@ -15,11 +15,14 @@ import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from geventnode.testing import raw_request, serving_in_memory
 from tests import documented
 from tests.code_blocks import BLOCKS, PAGES, ROOT, Block, blocks_of
+from tests.sockets import until
 
 PYTHON = [block for block in BLOCKS if block.language == 'python' and block.reason is None]
 
@@ -77,6 +80,28 @@ def run_all(blocks: list[Block], *arguments: str) -> None:
         if status or errors or no_response or 'HTTP/1.1 5' in printed:
             failed.append(f'{block.where}: status {status}\n{printed}\n{errors}')
     assert not failed, '\n\n'.join(failed)
+
+
+@pytest.mark.parametrize(
+    ('chunks', 'status'), [(b'4\r\n1234\r\n', 413), (b'x\r\n', 400), (None, 400), (b'3\r\n123\r\n0\r\n\r\n', 200)]
+)
+def test_documented_upload_leaves_no_incomplete_file(
+    chunks: bytes | None, status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [source] = [block.source for block in PYTHON if 'tempfile.NamedTemporaryFile' in block.source]
+    program: dict[str, Any] = {}
+    exec(source[source.index('import os') : source.index('server = ')], program)
+    program['DIRECTORY'] = tmp_path
+    with serving_in_memory(program['upload'], max_body_size=3) as site:
+        client = site.send(raw_request('/name', 'Transfer-Encoding: chunked', method='PUT'))
+        until(lambda: list(tmp_path.iterdir()) != [])
+        if chunks is None:
+            client.half_close()
+        else:
+            client.send(chunks)
+        assert client.response().status == status
+    assert [path.name for path in tmp_path.iterdir()] == (['name'] if status == 200 else [])
+    assert [record for record in caplog.records if record.levelname == 'ERROR'] == []
 
 
 DESIGN = (ROOT / 'docs' / 'design.rst').read_text('utf-8')
