@@ -11,9 +11,11 @@ from tests.system.webdriver import Browser, browser
 
 
 @pytest.fixture(scope='session', autouse=True)
-def forking() -> Iterator[None]:
+def forking(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let tests start servers as forks of interpreters that have loaded their modules."""
-    with fork_servers():
+    directory = tmp_path_factory.getbasetemp()
+    # those of the processes of xdist are below that of the run
+    with fork_servers(directory.parent if hasattr(pytestconfig, 'workerinput') else directory):
         yield
 
 

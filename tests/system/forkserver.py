@@ -5,7 +5,8 @@ patched the standard library and imported this package. Each start of the progra
 begins with its own arguments, directory, environment and descriptors, and finds these steps already done.
 ``test_forkserver.py`` compares such a start with one by ``python -m``.
 
-The fork server waits for the ends of its forks, and reports their statuses.
+The processes of xdist share the fork servers, each of which has loaded its modules once. A fork server waits for the
+ends of its forks, and reports their statuses; it kills those of a process that ends, and ends with the last one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any, TextIO
 __all__ = ['PROGRAMS', 'ForkServer', 'Forked', 'main']
 
 # Those of the standard library before it is patched: a fork server has no hub that could wait.
-_fork, _waitpid, _poll = os.fork, os.waitpid, select.poll
+_fork, _waitpid, _poll, _socket = os.fork, os.waitpid, select.poll, socket.socket
 
 #: The largest size of a request in bytes, with its arguments and its environment.
 REQUEST = 200_000
@@ -200,13 +201,17 @@ class Forked:
 class ForkServer:
     """Start a program of :data:`PROGRAMS`, any number of times.
 
-    Its process begins with the first start.
+    Its process begins with the first start, unless another process has begun it.
+
+    :param directory: of the sockets of all fork servers of a run.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, directory: Path) -> None:
         self._program = program
+        self._address = str(directory / program.replace(' ', '-'))
+        # before any test, which would seem to have left the descriptors
         self._control, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._connected = False
 
     def start(
         self,
@@ -225,8 +230,9 @@ class ForkServer:
         :param paths: the variable PYTHONPATH with which the fork server loads modules, the same for each start.
         :param stderr: a descriptor, or ``subprocess.STDOUT``.
         """
-        if self._process is None:
-            self._process = self._run(paths)
+        if not self._connected:
+            self._connect(paths)
+            self._connected = True
         nothing = os.open(os.devnull, os.O_RDONLY)
         output, writing = os.pipe()
         status, reporting = os.pipe()
@@ -248,76 +254,142 @@ class ForkServer:
         module, _ = PROGRAMS[self._program]
         return Forked([sys.executable, '-m', module, *arguments], pid, os.fdopen(output, 'r'), status)
 
-    def _run(self, paths: str) -> subprocess.Popen[bytes]:
-        with self._other:
-            return subprocess.Popen(
-                [sys.executable, __file__, self._program, str(self._other.fileno())],
-                pass_fds=[self._other.fileno()],
+    def _connect(self, paths: str) -> None:
+        """Connect to the fork server, and begin it before if there is none."""
+        with open(f'{self._address}.lock', 'w') as lock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                door.connect(self._address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._begin(paths)
+                door.connect(self._address)
+            socket.send_fds(door, [b'connect'], [self._other.fileno()])
+        self._other.close()
+
+    def _begin(self, paths: str) -> None:
+        """Begin the process of the fork server. It is in the background, as others can use it longer."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            door.bind(self._address)
+            subprocess.run(
+                [sys.executable, __file__, self._program, str(door.fileno())],
+                check=True,
+                pass_fds=[door.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, 'PYTHONPATH': paths},
             )
 
     def close(self) -> None:
-        """End the fork server, and the processes that it has started: a test that fails can leave them."""
-        self._control.close()
-        self._other.close()
-        if self._process is not None:
-            self._process.wait()
+        """End the processes that this object has started: a test that fails can leave them. Blocks until they ended."""
+        with self._control, self._other:
+            if self._connected:
+                self._control.shutdown(socket.SHUT_WR)
+                self._control.recv(1)
 
 
 # -- the fork server --------------------------------------------------------------------------------------------------
 
 
-def _next_fork(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Fork for each request, and return it in the fork, with the received descriptors.
+class _Forks:
+    """The running forks, and the processes that have started them.
 
-    Reports the status of each fork that ends. Blocks until there is a request. At the end of the requests, kills the
-    forks, and exits.
+    :param door: a socket that receives a connection of each of the latter; ``accept()`` would make patched sockets.
     """
-    # the tests' terminal can send it
-    interrupt = signal.signal(signal.SIGINT, lambda number, frame: None)
-    #: The process, and the descriptor for its status, by its own descriptor.
-    running: dict[int, tuple[int, int]] = {}
-    poll = _poll()
-    poll.register(control, select.POLLIN)
-    while True:
-        for each, _ in poll.poll():
-            if each in running:
-                poll.unregister(each)
-                os.close(each)
-                _report(*running.pop(each))
-                continue
-            message, descriptors, _, _ = socket.recv_fds(control, REQUEST, 250)
-            if not message:
-                for pid, reporting in running.values():
-                    # not yet waited for, so that no other process has its number
-                    os.kill(pid, signal.SIGKILL)
-                    _report(pid, reporting)
-                sys.exit()
-            *inherited, reporting = descriptors
-            pid = _fork()
-            if not pid:
-                signal.signal(signal.SIGINT, interrupt)
-                control.close()
-                for number in (reporting, *running, *(reported for _, reported in running.values())):
-                    os.close(number)
-                return json.loads(message), inherited
-            for number in inherited:
+
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._poll = _poll()
+        self._poll.register(door, select.POLLIN)
+        #: The connections, by their descriptors.
+        self._clients: dict[int, socket.socket] = {}
+        #: The process, the descriptor for its status, and the connection, by the descriptor of the process.
+        self._running: dict[int, tuple[int, int, socket.socket]] = {}
+
+    def next(self) -> tuple[dict[str, Any], list[int]]:
+        """Fork for each request, and return it in the fork, with the received descriptors.
+
+        Reports the status of each fork that ends. Blocks until there is a request. Exits after the last connection.
+        """
+        # the tests' terminal can send it
+        interrupt = signal.signal(signal.SIGINT, lambda number, frame: None)
+        while True:
+            # only the first event: it can be the end of other descriptors
+            ready, _ = self._poll.poll()[0]
+            if ready in self._running:
+                self._report(ready)
+            elif ready in self._clients:
+                client = self._clients[ready]
+                try:
+                    message, descriptors, _, _ = socket.recv_fds(client, REQUEST, 250)
+                except ConnectionResetError:
+                    # it was killed before it read an answer
+                    message = b''
+                if not message:
+                    self._disconnect(client)
+                elif not self._fork(client, descriptors):
+                    signal.signal(signal.SIGINT, interrupt)
+                    *inherited, _ = descriptors
+                    return json.loads(message), inherited
+            else:
+                self._accept()
+
+    def _accept(self) -> None:
+        _, (descriptor,), _, _ = socket.recv_fds(self._door, 100, 1)
+        client = self._clients[descriptor] = _socket(fileno=descriptor)
+        self._poll.register(client, select.POLLIN)
+
+    def _fork(self, client: socket.socket, descriptors: Sequence[int]) -> int:
+        """Fork, with the given descriptors in the fork; return the process there, and 0 in the fork."""
+        *inherited, reporting = descriptors
+        pid = _fork()
+        if not pid:
+            for each in (self._door, *self._clients.values()):
+                each.close()
+            for number in (reporting, *self._running, *(reported for _, reported, _ in self._running.values())):
                 os.close(number)
-            control.send(b'%d' % pid)
-            process = os.pidfd_open(pid)
-            running[process] = pid, reporting
-            poll.register(process, select.POLLIN)
+            return 0
+        for number in inherited:
+            os.close(number)
+        process = os.pidfd_open(pid)
+        self._running[process] = pid, reporting, client
+        self._poll.register(process, select.POLLIN)
+        # the test's process can have ended
+        with suppress(OSError):
+            client.send(b'%d' % pid)
+        return pid
 
+    def _report(self, process: int) -> None:
+        """Report the status of a fork that has ended."""
+        pid, reporting, _ = self._running.pop(process)
+        self._poll.unregister(process)
+        os.close(process)
+        _, status = _waitpid(pid, 0)
+        # as above
+        with suppress(OSError):
+            os.write(reporting, b'%d' % os.waitstatus_to_exitcode(status))
+        os.close(reporting)
 
-def _report(pid: int, reporting: int) -> None:
-    """Report the status of a process that has ended."""
-    _, status = _waitpid(pid, 0)
-    # the test's process can have ended
-    with suppress(OSError):
-        os.write(reporting, b'%d' % os.waitstatus_to_exitcode(status))
-    os.close(reporting)
+    def _disconnect(self, client: socket.socket) -> None:
+        """Kill the forks of a process that has ended; exit after the last one."""
+        for process, (pid, _, owner) in tuple(self._running.items()):
+            if owner is client:
+                # not yet waited for, so that no other process has its number
+                os.kill(pid, signal.SIGKILL)
+                self._report(process)
+        del self._clients[client.fileno()]
+        self._poll.unregister(client)
+        if not self._clients:
+            # no other process finds the socket from now on, but one can have connected
+            with suppress(FileNotFoundError):
+                os.unlink(self._door.getsockname())
+            self._door.setblocking(False)
+            try:
+                self._accept()
+            except BlockingIOError:
+                sys.exit()
+        client.close()
 
 
 def _become(module: str, request: dict[str, Any], received: Sequence[int], path: Sequence[str]) -> None:
@@ -344,8 +416,10 @@ def _become(module: str, request: dict[str, Any], received: Sequence[int], path:
 
 
 def main(name: str, descriptor: int) -> None:
-    """Load a program, and run it in each fork. Blocks until the test's process has ended; in a fork, until that has."""
-    control = socket.socket(fileno=descriptor)
+    """Load a program in the background, and run it in each fork. Blocks until the tests' processes have ended."""
+    if _fork():
+        os._exit(0)
+    door = _socket(fileno=descriptor)
     given = [os.path.dirname(__file__), *os.environ['PYTHONPATH'].split(os.pathsep)]
     path = [each for each in sys.path if each not in given]
     module, load = PROGRAMS[name]
@@ -353,7 +427,7 @@ def main(name: str, descriptor: int) -> None:
     # Collections in the forks, those at their end among them, would visit the loaded objects, and copy their pages.
     gc.collect()
     gc.freeze()
-    request, received = _next_fork(control)
+    request, received = _Forks(door).next()
     _become(module, request, received, path)
     runpy.run_module(module, run_name='__main__', alter_sys=True)
 

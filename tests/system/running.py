@@ -73,12 +73,15 @@ _fork_servers: dict[str, ForkServer] = {}
 
 
 @contextlib.contextmanager
-def fork_servers() -> Iterator[None]:
-    """Let :func:`start` fork programs from processes that have loaded their modules."""
+def fork_servers(directory: Path) -> Iterator[None]:
+    """Let :func:`start` fork programs from processes that have loaded their modules.
+
+    :param directory: the same in all processes of a run.
+    """
     with contextlib.ExitStack() as stack:
         stack.callback(_fork_servers.clear)
         for program in PROGRAMS:
-            _fork_servers[program] = stack.enter_context(contextlib.closing(ForkServer(program)))
+            _fork_servers[program] = stack.enter_context(contextlib.closing(ForkServer(program, directory)))
         yield
 
 

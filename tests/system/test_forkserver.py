@@ -99,17 +99,34 @@ def test_ends_of_forks(tmp_path: Path) -> None:
         assert served.process.wait(PATIENCE) == -signal.SIGKILL == served.process.poll()
 
 
-def test_forks_end_with_their_server() -> None:
-    """Those of tests that failed do not remain."""
-    server = ForkServer('geventnode serve')
-    with contextlib.closing(server):
-        forked = server.start(
-            ['serve', 'started:listener', '--bind', '127.0.0.1:0'],
-            paths=PYTHONPATH,
-            cwd=APPS,
-            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
-            stderr=subprocess.STDOUT,
-        )
-        with forked.stdout:
-            assert 'http://127.0.0.1:' in forked.stdout.readline()
-    assert forked.wait(PATIENCE) == -signal.SIGKILL
+def test_forks_end_with_their_process(tmp_path: Path) -> None:
+    """Those of failed tests do not remain. Processes share a fork server, which ends with the last of them."""
+    with contextlib.closing(ForkServer('geventnode serve', tmp_path)) as server:
+        remaining = serving(server)
+        with contextlib.closing(ForkServer('geventnode serve', tmp_path)) as other:
+            ended = serving(other)
+            assert parent(ended) == parent(remaining) != os.getpid()
+        assert ended.poll() == -signal.SIGKILL
+        assert remaining.poll() is None
+        assert any(each.is_socket() for each in tmp_path.iterdir())
+    assert remaining.poll() == -signal.SIGKILL
+    assert not any(each.is_socket() for each in tmp_path.iterdir())
+
+
+def serving(server: ForkServer) -> Forked:
+    """Return a fork that serves."""
+    forked = server.start(
+        ['serve', 'started:listener', '--bind', '127.0.0.1:0'],
+        paths=PYTHONPATH,
+        cwd=APPS,
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
+        stderr=subprocess.STDOUT,
+    )
+    with forked.stdout:
+        assert 'http://127.0.0.1:' in forked.stdout.readline()
+    return forked
+
+
+def parent(process: Forked) -> int:
+    """Return the parent of a process (proc(5))."""
+    return int(Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()[1])
