@@ -78,9 +78,10 @@ def _load_gunicorn() -> None:
     metadata.entry_points()
     events.subscribers.append(_show_objects)
 
-    # Its settings have defaults from the directory and the environment: forks import these modules anew.
-    for name in [name for name in sys.modules if 'gunicorn' in name]:
-        del sys.modules[name]
+    # Its settings have defaults from the directory and the environment: forks import them, and their users, anew.
+    for name in list(sys.modules):
+        if name.startswith(('gunicorn.config', 'gunicorn.app', 'geventnode.integrations.gunicorn')):
+            del sys.modules[name]
 
 
 def _show_objects(event: object) -> None:

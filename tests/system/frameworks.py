@@ -43,8 +43,8 @@ TRUST = [
 
 
 def _by_command(target: str, directory: Path, env: dict[str, str]) -> Any:
-    """Run an application with ``geventnode serve``, which detects its kind."""
-    return Served(target, *TRUST, env=env)
+    """Run an application with ``geventnode serve``, which detects its kind, in a process that had loaded Flask."""
+    return Served(target, *TRUST, program='geventnode serve with Flask', env=env)
 
 
 #: The ways to run an application: each is called with the target, a writable directory and additional variables of

@@ -76,7 +76,7 @@ class Front:
 @contextlib.contextmanager
 def by_command(directory: Path) -> Iterator[Any]:
     """Yield the address of ``geventnode serve``."""
-    with Served('bodies:application') as served:
+    with Served('bodies:application', program='geventnode serve with Flask') as served:
         yield '127.0.0.1', served.port
 
 

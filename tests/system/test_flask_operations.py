@@ -30,7 +30,7 @@ RIGHT = basic('operator:s\u00e9cret:x'.encode())
 
 
 def by_command(directory: Path, env: dict[str, str]) -> Any:
-    return Served(EXAMPLE.name, cwd=EXAMPLE.parent, env=env)
+    return Served(EXAMPLE.name, program='geventnode serve with Flask', cwd=EXAMPLE.parent, env=env)
 
 
 def by_gunicorn(directory: Path, env: dict[str, str]) -> Any:
