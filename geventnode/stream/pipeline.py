@@ -113,6 +113,6 @@ def _copy(source: Any, destination: Any) -> BaseException | None:
         for chunk in source:
             destination.write(chunk)
         destination.end()
-    except Exception as error:
+    except (Exception, gevent.Timeout) as error:
         return error
     return None

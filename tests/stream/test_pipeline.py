@@ -10,6 +10,7 @@ from gevent.event import Event
 
 from geventnode.errors import ConnectionClosed, PrematureClose
 from geventnode.stream import Duplex, Readable, Writable, finished, pipeline
+from tests.servers import GUARD
 from tests.sockets import Feeder, Taker, pair, reset, settle, until
 
 
@@ -136,6 +137,20 @@ def test_a_timeout_destroys_every_part() -> None:
         pipeline(source, last, timeout=0.001)
     assert source.destroyed
     assert last.destroyed
+
+
+def test_timeout_in_a_part_is_raised() -> None:
+    """Also one in a stream that is not destroyed by it."""
+
+    class Late(Writable):
+        def write(self, *args: Any, **options: Any) -> bool:
+            raise gevent.Timeout(7)
+
+    for last in (Late(lambda data: None), Writable(Late(lambda data: None).write)):
+        source = Readable.from_iterable([b'ab'])
+        with pytest.raises(gevent.Timeout, match='7 seconds'):
+            pipeline(source, last, timeout=GUARD)
+        assert (source.destroyed, last.destroyed) == (True, True)
 
 
 def test_killing_the_waiter_destroys_every_part() -> None:

@@ -423,6 +423,12 @@ class ClientRequest(OutgoingMessage):
             _sent_unless_closed(super().end)
         except Exception as error:
             self._abort_with(error)
+        except gevent.Timeout as error:
+            # it would end the greenlet that waits for the response, which has not started it
+            late = RequestTimeout(f'{self._origin}: the source of the body has raised a timeout ({error})')
+            late.__cause__ = error
+            self._origin.locate(late, 'response')
+            self._abort_with(late)
         except BaseException:
             self._abort_with(ConnectionClosed('the greenlet that sent the body was killed'))
             raise
@@ -641,7 +647,7 @@ class ClientRequest(OutgoingMessage):
         """Deliver ``error``: there will be no response."""
         if self._failure is not None or self.response is not None:
             return
-        self._origin.locate(error, 'queue')
+        self._origin.locate(error, self._phase)
         self._set_failure(error)
         self.agent._on_request_failed()
         self._stop_queue_timer()
@@ -654,6 +660,13 @@ class ClientRequest(OutgoingMessage):
         self.destroyed = self._closed = True
         if isinstance(self._out, WriteBuffer):
             self._out.destroy(error)
+
+    @property
+    def _phase(self) -> str:
+        """The step that is under way before the response, for errors."""
+        if self._connection is None:
+            return 'queue' if self._dial is None else 'connect'
+        return self._connection.phase
 
     @property
     def _upgrade_event(self) -> str:

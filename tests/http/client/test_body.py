@@ -17,6 +17,7 @@ from geventnode import http
 from geventnode.errors import (
     ConnectionClosed,
     ContentLengthMismatch,
+    RequestTimeout,
     WriteAfterEnd,
 )
 from geventnode.stream import Readable
@@ -116,6 +117,17 @@ def test_file_that_shrinks_fails_the_request(origin: MakeOrigin, tmp_path: Path)
         path.write_bytes(b'')
         with pytest.raises(ContentLengthMismatch, match='file ended'):
             request.get_response()
+
+
+def test_timeout_of_an_iterable_fails_the_request(origin: MakeOrigin) -> None:
+    def pieces() -> Iterator[str]:
+        yield 'a'
+        raise gevent.Timeout(7)
+
+    request = http.request(origin().url, method='POST', body=pieces())
+    with pytest.raises(RequestTimeout, match=r'the source of the body has raised a timeout \(7 seconds\)') as raised:
+        request.get_response()
+    assert (raised.value.phase, type(raised.value.__cause__)) == ('response', gevent.Timeout)
 
 
 @pytest.mark.parametrize('error', [ZeroDivisionError, ConnectionClosed('of another connection')])

@@ -251,3 +251,30 @@ def test_every_error_is_a_geventnode_error(origin: MakeOrigin) -> None:
     for script in (silent, b'garbage\r\n\r\n', lambda peer: peer.abort()):
         with pytest.raises(GeventnodeError):
             http.get(origin(script).url, timeout=0.05).get_response()
+
+
+@pytest.mark.parametrize('end', ['abort', 'destroy'])
+@pytest.mark.parametrize('phase', ['queue', 'connect', 'send', 'response'])
+def test_phase_of_a_request_that_is_given_up(origin: MakeOrigin, agent: Any, phase: str, end: str) -> None:
+    """By it, a program knows whether the server can have received the request."""
+    pool, server = agent(max_sockets=1), origin(silent)
+    if phase == 'queue':
+        http.get(server.url, agent=pool)
+    request = http.request(server.url, agent=pool, method='POST')
+    request.write('x')
+    if phase not in ('connect', 'queue'):
+        until(lambda: request.writable_length == 0)
+    if phase != 'send':
+        request.end()
+    getattr(request, end)()
+    with pytest.raises(GeventnodeError) as raised:
+        request.get_response()
+    assert (raised.value.phase, raised.value.port) == (phase, server.port)
+
+
+def test_phase_of_a_connection_that_is_lost_while_it_sends(origin: MakeOrigin) -> None:
+    request = http.request(origin(lambda peer: peer.until(b'x')).url, method='POST')
+    request.write('x')
+    with pytest.raises(SocketHangUp) as raised:
+        request.get_response()
+    assert raised.value.phase == 'send'
