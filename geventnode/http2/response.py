@@ -168,10 +168,7 @@ class StreamResponse(ServerResponse):
         if source.size is not None and (self._state is _OPEN or self._state is _FIXED):
             self._check_alive()
             self._begin_body(source.size)
-        if self._has_body:
-            for chunk in source:
-                self.write(chunk)
-        return self.end()
+        return self._send_chunks(source)
 
 
 _classes: dict[type[ServerResponse], type[StreamResponse]] = {}

@@ -519,10 +519,19 @@ class ServerResponse(OutgoingMessage):
                 count -= sent
             # the bytes that the kernel did not copy are read
             source = BodySource(file, count)
-        if self._has_body:
-            for chunk in source:
-                self.write(chunk)
-        return self.end()
+        return self._send_chunks(source)
+
+    def _send_chunks(self, source: BodySource) -> ServerResponse:
+        """Send the chunks of a file that is read, and end. Blocks as :meth:`end` does."""
+        chunks = iter(source) if self._has_body else iter(())
+        while True:
+            if not self._has_room():
+                # before the next chunk is read: an interrupted write() would lose it
+                self._wait_for_drain()
+            chunk = next(chunks, None)
+            if chunk is None:
+                return self.end()
+            self.write(chunk)
 
     def upgrade(self, headers: HeadersArgument | None = None) -> tuple[Socket, bytes]:
         """Respond ``101 Switching Protocols``, and take the connection from the server.

@@ -370,12 +370,13 @@ def test_slow_reader_blocks_only_its_own_request(serve: Serve, path: Path) -> No
     assert slow.exactly(len(DATA)) == DATA
 
 
-def test_interrupted_send_file_can_be_continued(serve: Serve, path: Path) -> None:
+@pytest.mark.parametrize('wrap', [lambda file: file, lambda file: io.BytesIO(file.read())], ids=['kernel', 'read'])
+def test_interrupted_send_file_can_be_continued(serve: Serve, path: Path, wrap: Any) -> None:
     """The position of the file is after the last byte that was sent."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
-        with path.open('rb') as file:
+        with path.open('rb') as plain, wrap(plain) as file:
             with gevent.Timeout(0, False):
                 response.send_file(file)
                 log.append('not interrupted')
