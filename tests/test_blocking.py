@@ -226,9 +226,10 @@ def test_an_undocumented_function_that_blocks_is_found() -> None:
 class _HeadOnly:
     """A response to HEAD: a broadcast ends it at once, and begins no greenlet."""
 
+    destroyed = False
     headers_sent = True
     writable_ended = False
-    request = types.SimpleNamespace(method='HEAD')
+    request = types.SimpleNamespace(aborted=False, method='HEAD')
 
     def end(self) -> None:
         """End the response."""
