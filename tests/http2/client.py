@@ -42,7 +42,7 @@ class Response:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     raw_headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b''
+    body: bytearray = field(default_factory=bytearray)
     trailers: dict[str, str] = field(default_factory=dict)
     #: The statuses and fields of the informational responses.
     informational: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -82,6 +82,9 @@ class Client:
             self._socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(GUARD)
         self._socket.connect(where)
+        if self._socket.family == socket.AF_INET:
+            # a small frame would wait until the server's kernel acknowledges the one before
+            self._socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
         if wrap is not None:
             self._socket = wrap(self._socket)
         self.credit = credit
