@@ -462,8 +462,40 @@ def print_traceback(error: BaseException, caller: str) -> None:
             sys.stderr,
         )
     elif isinstance(error, ModuleNotFoundError):
+        package = (error.name or '').partition('.')[0]
+        found = _module_beside(package)
+        if found is not None:
+            directory, name = found
+            say(
+                f'geventnode: {package!r} is in {directory}, and the import path of a file has only the directory of '
+                f"the file; name its module, as in '{name}:NAME', and run the command in {directory}",
+                sys.stderr,
+            )
+            return
         say(
             f'geventnode: the command runs with {sys.executable}; install the missing package there, with '
             f"'{sys.executable} -m pip install ...', or run the command of the environment that has it",
             sys.stderr,
         )
+
+
+def _module_beside(package: str) -> tuple[str, str] | None:
+    """Find a missing ``package`` in a directory above the file that is the target.
+
+    Returns that directory, and the name of the file's module there, or None.
+    """
+    import os
+    from importlib.machinery import PathFinder
+
+    module = sys.modules.get(FILE_MODULE)
+    if module is None or not package:
+        return None
+    path = os.path.abspath(str(module.__file__))
+    directory = os.path.dirname(path)
+    while directory != os.path.dirname(directory):
+        directory = os.path.dirname(directory)
+        found = PathFinder.find_spec(package, [directory])
+        if found is not None and found.origin is not None:
+            name = os.path.splitext(os.path.relpath(path, directory))[0]
+            return directory, name.replace(os.sep, '.')
+    return None

@@ -18,7 +18,7 @@ import pytest
 from geventnode import __version__, http
 from geventnode.cli.arguments import HINTS
 from geventnode.cli.main import _listen, as_listener, main, parse_bind
-from geventnode.cli.targets import FILE_MODULE, UsageError, load_target
+from geventnode.cli.targets import FILE_MODULE, UsageError, load_target, print_traceback
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,6 +289,24 @@ class Site:
 
 number = 42
 """
+
+
+@pytest.mark.parametrize('where', ['.', 'cli_site'])
+def test_package_of_the_file_itself_need_not_be_installed(
+    where: str, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in ``mysite/wsgi.py`` of Django: a package of that name from an index would be another one."""
+    (directory / 'cli_site').mkdir()
+    (directory / 'cli_site' / '__init__.py').write_text('')
+    (directory / 'cli_site' / 'inner.py').write_text('import cli_site.settings')
+    monkeypatch.chdir(where)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        load_target(os.path.relpath(directory / 'cli_site' / 'inner.py'))
+    print_traceback(raised.value, __file__)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"geventnode: 'cli_site' is in {directory}, and the import path of a file has only the directory of the file; "
+        f"name its module, as in 'cli_site.inner:NAME', and run the command in {directory}"
+    )
 
 
 @pytest.fixture
