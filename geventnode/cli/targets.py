@@ -480,9 +480,9 @@ def print_traceback(error: BaseException, caller: str) -> None:
 
 
 def _module_beside(package: str) -> tuple[str, str] | None:
-    """Find a missing ``package`` in a directory above the file that is the target.
+    """Return the directory above the target that has a missing package.
 
-    Returns that directory, and the name of the file's module there, or None.
+    The name of the target's module there follows it. None: the target is no file, or no directory has the package.
     """
     import os
     from importlib.machinery import PathFinder
