@@ -228,7 +228,8 @@ class RawResponse:
         """
         if self.chunked and (left := self.read_chunk_size()):
             size = left if size is None or size < 0 else min(size, left)
-        return self._read(self.message.read1, -1 if size is None else size)
+        # as in http.client, a chunked body is open until b'' was read: a TextIOWrapper reads on
+        return self._read(self.message.read1, -1 if size is None else size, ends=not self.chunked)
 
     def readinto(self, buffer: Any) -> int:
         """Read into ``buffer``; see :meth:`read`."""
@@ -291,7 +292,8 @@ class RawResponse:
             self._chunk_left = sizes.popleft()
         self._chunk_left -= size
 
-    def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
+    def _read(self, read: Callable[[int], bytes], size: int, ends: bool = True) -> bytes:
+        """Read, and mark the body as read after its last byte; without ``ends``, at its end."""
         if self.closed:
             return b''
         message = self.message
@@ -304,7 +306,7 @@ class RawResponse:
                     message.read1()
             elif self.chunked:
                 self._consume_chunks(len(data))
-        if message.readable_ended or (message.complete and not message.readable_length):
+        if (ends or not data) and (message.readable_ended or (message.complete and not message.readable_length)):
             self._on_end()
         return data
 

@@ -48,6 +48,14 @@ def opened(session: Mounted, address: str, **options: Any) -> Any:
 # -- chunks -----------------------------------------------------------------------------------------------------------
 
 
+def test_chunked_text_is_read_by_lines(origin: MakeOrigin, session: Mounted) -> None:
+    """As with http.client: the wrapper checks before each line whether the response is closed."""
+    address = origin(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na\nb\nc\n\r\n0\r\n\r\n').url
+    response = opened(session, address)
+    assert list(io.TextIOWrapper(response.raw, 'ascii')) == ['a\n', 'b\n', 'c\n']
+    assert response.raw.closed
+
+
 def test_boundaries_of_chunks_are_kept(origin: MakeOrigin, session: Mounted) -> None:
     """Also if one segment has several chunks: programs send one line of JSON in each."""
     address = origin(CHUNKS).url
