@@ -293,7 +293,10 @@ class RawResponse:
         self._chunk_left -= size
 
     def _read(self, read: Callable[[int], bytes], size: int, ends: bool = True) -> bytes:
-        """Read, and mark the body as read after its last byte; without ``ends``, at its end."""
+        """Read, and mark the body as read after its last byte.
+
+        :param ends: False to mark it only when ``b''`` is returned.
+        """
         if self.closed:
             return b''
         message = self.message
