@@ -14,6 +14,7 @@ if __name__ == '__main__':
 
 import sys
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ SAME_EITHER_WAY = [
 PARTS = 8
 
 
+@cache
 def files() -> list[Path]:
     """Return the test files that patching affects."""
     return sorted(
