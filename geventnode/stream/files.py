@@ -73,6 +73,22 @@ class File(io.BufferedReader):
         data = super().readline(size)
         return data if self._input.error is None else self._interrupted(data)
 
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        lines: list[bytes] = []
+        size = 0
+        try:
+            while line := self.readline():
+                lines.append(line)
+                size += len(line)
+                if hint is not None and 0 < hint <= size:
+                    break
+        except BaseException:
+            # before the part of a line that readline() has put back
+            if lines:
+                self._input.stream._unshift(b''.join(lines))
+            raise
+        return lines
+
     def readinto(self, buffer: Any, /) -> int:
         return self._fill(super().readinto, buffer)
 

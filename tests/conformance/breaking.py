@@ -188,6 +188,20 @@ def a_timeout_loses_nothing_of_a_file(make: Maker) -> None:
             assert file.read() == b'9'
 
 
+@promise
+def a_timeout_loses_no_lines_of_a_file(make: Maker) -> None:
+    with make(10) as source:
+        file = source.stream.makefile()
+        source.feed(b'0\n2\n4')
+        settle()
+        with gevent.Timeout(0.001, False):
+            file.readlines()
+        source.feed(b'567\n9')
+        source.finish()
+        assert file.readlines(2) == [b'0\n']
+        assert file.readlines() == [b'2\n', b'4567\n', b'9']
+
+
 # -- blocking ---------------------------------------------------------------------------------------------------------
 
 

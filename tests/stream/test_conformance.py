@@ -18,7 +18,12 @@ Check = Callable[[Any], None]
 
 MESSAGES = ('chunked', 'length', 'close')
 # an interrupted read of a client's response aborts the exchange
-OF_THE_EXCHANGE = ('a_killed_reader_loses_nothing', 'a_timeout_loses_nothing', 'a_timeout_loses_nothing_of_a_file')
+OF_THE_EXCHANGE = (
+    'a_killed_reader_loses_nothing',
+    'a_timeout_loses_nothing',
+    'a_timeout_loses_nothing_of_a_file',
+    'a_timeout_loses_no_lines_of_a_file',
+)
 OF_THE_CONNECTION = ('destroy_emits_its_error', 'destroy_before_reading_discards_and_never_ends')
 
 
