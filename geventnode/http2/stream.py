@@ -686,6 +686,8 @@ class Stream:
         if self.writable_length < self.writable_high_water_mark:
             self._wake_writers()
 
+        # the end of the stream can follow its last byte
+        self._wake_writers()
     def _on_sent(self) -> None:
         """React to the empty queue."""
         connection = self.connection
@@ -713,17 +715,34 @@ class Stream:
         Returns, too, when the stream is destroyed.
         """
         while self.writable_length >= self.writable_high_water_mark and not self.destroyed:
-            waiting = [getcurrent()]
-            if self._writers is None:
-                self._writers = []
-            self._writers.append(waiting)
-            try:
-                self.hub.switch()
-            finally:
-                if self._writers is not None and waiting in self._writers:
-                    # something else has woken it
-                    self._writers.remove(waiting)
-                waiting.clear()
+            self._wait_for_output()
+
+    def wait_until_sent(self) -> None:
+        """Blocks until the connection has the whole output.
+
+        Raises ``ConnectionClosed`` if the stream is destroyed before.
+        """
+        while self._has_queued and not self.destroyed:
+            self._wait_for_output()
+        if self.destroyed:
+            raise ConnectionClosed('the stream of this message was closed before its end')
+
+    def _wait_for_output(self) -> None:
+        """Blocks until a part of the queue is sent.
+
+        Returns, too, when the stream is destroyed.
+        """
+        waiting = [getcurrent()]
+        if self._writers is None:
+            self._writers = []
+        self._writers.append(waiting)
+        try:
+            self.hub.switch()
+        finally:
+            if self._writers is not None and waiting in self._writers:
+                # something else has woken it
+                self._writers.remove(waiting)
+            waiting.clear()
 
     def _wake_writers(self) -> None:
         if self._writers is not None:

@@ -101,13 +101,14 @@ class TunnelSocket(DuplexBase, Writable):
         return data
 
     def _end_stream(self) -> None:
-        """End the stream."""
+        """End the stream. Blocks until the client's windows have allowed the rest: then the tunnel can be destroyed."""
         start, self._start = self._start, None
         if start is not None:
             if start.startswith(HEAD_START):
                 raise InvalidInput('the response to CONNECT has an incomplete head; end it with an empty line')
             self._stream.set_head([(b':status', b'200')])
         self._stream.finish(start or b'', None)
+        self._stream.wait_until_sent()
 
     def _flush_now(self) -> None:
         """Do nothing: there are no earlier responses on the stream."""

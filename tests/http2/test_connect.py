@@ -8,11 +8,14 @@ import gevent
 import pytest
 
 from geventnode import http
-from geventnode.errors import IncompleteBody, InvalidInput
+from geventnode.errors import ConnectionClosed, IncompleteBody, InvalidInput
 from tests.http2.client import Client, Connect
 from tests.servers import Log, Serve, ok
+from tests.sockets import settle
 
 ESTABLISHED = b'HTTP/1.1 200 Connection Established\r\nX-Proxy: test\r\n\r\n'
+#: More bytes than the window of the client allows.
+BIG = 66_000
 TARGET = [(b':method', b'CONNECT'), (b':authority', b'example.org:443')]
 
 
@@ -51,6 +54,52 @@ def test_listener_gets_a_duplex(tunnel: Any) -> None:
     assert client.response(client.get()).body == b'GET /'
     client.send_data(number, b'end', end=True)
     assert client.response(number).ended
+
+
+def test_end_of_both_sides_waits_for_the_window(tunnel: Any) -> None:
+    log = Log()
+
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        socket.on('finish', log.note('finish'))
+        socket.on('close', log.note('close'))
+        socket.write(ESTABLISHED)
+        assert socket.read() == b'abc'
+        socket.end(bytes(BIG))
+
+    client = tunnel(listener)
+    client.credit = False
+    number = client.start_fields(TARGET, end=False)
+    response = client.responses[number]
+    client.send_data(number, b'abc', end=True)
+    client.until(lambda: len(response.body) == 65535)
+    settle()
+    assert log == []
+    client.h2.increment_flow_control_window(BIG)
+    client.h2.increment_flow_control_window(BIG, number)
+    client.flush()
+    assert client.response(number).ended
+    assert len(response.body) == BIG
+    log.wait_for('close')
+    assert log == ['finish', 'close']
+
+
+def test_reset_before_the_end_is_sent(tunnel: Any) -> None:
+    log = Log()
+
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        socket.on('finish', log.note('finish'))
+        with pytest.raises(ConnectionClosed):
+            socket.end(bytes(BIG))
+        log.append('closed')
+
+    client = tunnel(listener)
+    client.credit = False
+    number = client.start_fields(TARGET)
+    client.until(lambda: len(client.responses[number].body) == 65535)
+    client.reset(number)
+    log.wait_for('closed')
+    settle()
+    assert log == ['closed']
 
 
 @pytest.mark.parametrize('pieces', [[b'SSH-2.0'], [b'HTTP/1.1 20', b'0 OK\r', b'\n\r\nSSH-2.0'], [b'H', b'TTQSSH']])
