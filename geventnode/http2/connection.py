@@ -44,6 +44,7 @@ from geventnode.net.deadlines import deadlines
 from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:
+    from geventnode.http.server.response import ServerResponse
     from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
@@ -119,6 +120,7 @@ class Connection(ServedConnection):
         'shared_socket',
         'state',
         'streams',
+        'unflushed',
     )
 
     def __init__(self, server: Server, socket: Socket) -> None:
@@ -157,6 +159,8 @@ class Connection(ServedConnection):
         #: When reading was paused by that limit.
         self.paused_since = 0.0
         self._accounted = 0
+        #: Responses that have ended, and are still queued in part: in their streams, or behind these in the socket.
+        self.unflushed: dict[ServerResponse, None] | None = None
         deadlines(self.hub).watch(self)
         self._corked = True
         try:
@@ -250,6 +254,8 @@ class Connection(ServedConnection):
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.lost(failure)
+        for response in tuple(self.unflushed or ()):
+            self.end_unflushed(response)
         self.account(-self._accounted)
         if isinstance(error, OSError) and not self.engine.failed:
             self._emit_error(error)
@@ -519,6 +525,13 @@ class Connection(ServedConnection):
     def forget(self, stream: Stream) -> None:
         """Remove ``stream``, which both sides have ended."""
         self._remove(stream)
+
+    def end_unflushed(self, response: ServerResponse) -> None:
+        """Notify the listeners of ``response`` that its queued part is lost."""
+        assert self.unflushed is not None
+        del self.unflushed[response]
+        response.destroyed = True
+        gevent.spawn(response.emit, 'close')
 
     def _forget_if_done(self, stream: Stream) -> None:
         if stream.state.ended and stream.state.local_ended:

@@ -96,7 +96,6 @@ class Stream:
         'state',
         'timeout',
         'tunnel',
-        'unflushed',
         'window',
         'writable_length',
     )
@@ -149,8 +148,6 @@ class Stream:
         self.writable_length = 0
         self.destroyed = False
         self._error: BaseException | None = None
-        #: Responses that have ended, and are still queued in part.
-        self.unflushed: dict[Any, None] | None = None
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
@@ -493,10 +490,10 @@ class Stream:
         self._on_disconnect()
         if response is not None and not response.finished:
             response._on_aborted(None)
-        unflushed, self.unflushed = self.unflushed, None
-        for each in unflushed or ():
-            each.destroyed = True
-            gevent.spawn(each.emit, 'close')
+        # the stream can have dropped them before
+        for each in tuple(self.unflushed or ()):
+            if each._connection is self:
+                self.connection.end_unflushed(each)
         self._callbacks.clear()
         self.over = True
         self._wake_reader()
@@ -686,11 +683,11 @@ class Stream:
         if self.writable_length < self.writable_high_water_mark:
             self._wake_writers()
 
-        # the end of the stream can follow its last byte
-        self._wake_writers()
     def _on_sent(self) -> None:
         """React to the empty queue."""
         connection = self.connection
+        # the end of the stream can follow its last byte
+        self._wake_writers()
         if self._callbacks:
             callbacks, self._callbacks = self._callbacks, []
             connection.when_flushed(callbacks)
@@ -750,6 +747,15 @@ class Stream:
             self.hub.loop.run_callback(_switch_to_each, writers)
 
     # -- the end of the response ----------------------------------------------------------------------------------
+
+    @property
+    def unflushed(self) -> dict[Any, None] | None:
+        """See :class:`geventnode.http2.connection.Connection`."""
+        return self.connection.unflushed
+
+    @unflushed.setter
+    def unflushed(self, responses: dict[Any, None]) -> None:
+        self.connection.unflushed = responses
 
     def can_keep_alive(self, response: Any, whole: bool) -> bool:
         """Return True: the other streams decide how long the connection lives."""

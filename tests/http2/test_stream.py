@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket as stdlib
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import IncompleteBody, StreamError
+from geventnode.errors import IncompleteBody, PrematureClose, StreamError
+from geventnode.stream import finished
 from tests.http2.client import Client, Connect
-from tests.servers import Log
+from tests.servers import Log, Serve
 from tests.sockets import settle, until
 
 
@@ -177,3 +179,29 @@ def test_killed_greenlet_resets_its_stream(connect_h2: Connect) -> None:
     greenlets[0].kill()
     assert client.response(number).reset == 2
     assert client.response(client.get()).body == b'x'
+
+
+def test_connection_is_lost_with_the_end_of_a_response(connect_h2: Connect, serve: Serve) -> None:
+    """The bytes are in the queue of the socket, and the stream has ended on both sides."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('close', log.note('close'))
+        # else the output of this turn of the loop is sent together
+        settle()
+        response.end(bytes(60_000))
+        log.append('queued')
+        with pytest.raises(PrematureClose):
+            finished(response, readable=False)
+        log.append('not finished')
+
+    site = serve(listener, http2=True)
+    # so that the kernel does not take all of it
+    site.server.on('connection', lambda socket: socket._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 8192))
+    client = connect_h2(site, client={'receive_buffer': 4096})
+    client.get()
+    log.wait_for('queued')
+    assert site.server._connections()[0].idle
+    client.abort()
+    log.wait_for('not finished')
+    assert log == ['queued', 'close', 'not finished']
