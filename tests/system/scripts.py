@@ -16,9 +16,55 @@ from gevent import subprocess as cooperative
 
 from tests.system.running import PYTHONPATH
 
-__all__ = ['WAYS', 'environment', 'run', 'run_ways']
+__all__ = ['PACKAGES', 'WAYS', 'environment', 'run', 'run_ways']
 
 LIBRARIES = Path(__file__).parent / 'libraries'
+
+#: The libraries and their dependencies, in one directory: several of them are needed by more than one file of tests.
+PACKAGES = [
+    'CacheControl==0.14.4',
+    'ConfigArgParse==1.9.0',
+    'Flask-Login==0.6.3',
+    'PyYAML==6.0.4',
+    'anyio==4.16.0',
+    'attrs==26.1.0',
+    'boto3==1.44.8',
+    'botocore==1.44.8',
+    'brotli==1.2.1',
+    'cattrs==26.2.1',
+    'docker==7.2.0',
+    'elastic-transport==9.4.2',
+    'elasticsearch==9.5.1',
+    'flask-cors==6.0.5',
+    'geventhttpclient==2.6.1',
+    'jmespath==1.1.0',
+    'locust==2.47.0',
+    'moto==5.2.5',
+    'msgpack==1.2.4',
+    'opentelemetry-api==1.45.1',
+    'opentelemetry-instrumentation-flask==0.66b1',
+    'opentelemetry-instrumentation-requests==0.66b1',
+    'opentelemetry-instrumentation-wsgi==0.66b1',
+    'opentelemetry-instrumentation==0.66b1',
+    'opentelemetry-sdk==1.45.1',
+    'opentelemetry-semantic-conventions==0.66b1',
+    'opentelemetry-util-http==0.66b1',
+    'platformdirs==4.14.8',
+    'psutil==7.2.2',
+    'python-dateutil==4.0.0',
+    'pyzmq==27.3.0',
+    'requests-cache==1.3.3',
+    'requests-mock==1.12.1',
+    'requests-toolbelt==1.0.0',
+    'responses==0.26.3',
+    's3transfer==0.19.3',
+    'sniffio==1.3.1',
+    'sseclient-py==1.9.0',
+    'typing_extensions==4.16.0',
+    'url-normalize==3.1.0',
+    'wrapt==2.5.2',
+    'xmltodict==1.0.4',
+]
 
 #: Plain sessions, on agents, and on agents with the standard library patched.
 WAYS = ['PLAIN', 'AGENTS', 'PATCHED']

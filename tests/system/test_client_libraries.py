@@ -14,48 +14,9 @@ from tests.https_sites import Secure
 from tests.servers import Client, Serve
 from tests.system.installed import installed
 from tests.system.running import Served
-from tests.system.scripts import environment, run, run_ways
+from tests.system.scripts import PACKAGES, environment, run, run_ways
 
 ROOT = Path(__file__).parent.parent.parent
-
-NEEDED = [
-    'ConfigArgParse==1.9.0',
-    'Flask-Login==0.6.3',
-    'PyYAML==6.0.4',
-    'anyio==4.16.0',
-    'boto3==1.44.8',
-    'botocore==1.44.8',
-    'brotli==1.2.1',
-    'docker==7.2.0',
-    'elastic-transport==9.4.2',
-    'elasticsearch==9.5.1',
-    'flask-cors==6.0.5',
-    'geventhttpclient==2.6.1',
-    'jmespath==1.1.0',
-    'locust==2.47.0',
-    'moto==5.2.5',
-    'msgpack==1.2.4',
-    'opentelemetry-api==1.45.1',
-    'opentelemetry-instrumentation==0.66b1',
-    'opentelemetry-instrumentation-flask==0.66b1',
-    'opentelemetry-instrumentation-requests==0.66b1',
-    'opentelemetry-instrumentation-wsgi==0.66b1',
-    'opentelemetry-sdk==1.45.1',
-    'opentelemetry-semantic-conventions==0.66b1',
-    'opentelemetry-util-http==0.66b1',
-    'psutil==7.2.2',
-    'py-partiql-parser==0.6.3',
-    'python-dateutil==4.0.0',
-    'pyzmq==27.3.0',
-    'responses==0.26.3',
-    's3transfer==0.19.3',
-    'six==1.17.0',
-    'sniffio==1.3.1',
-    'typing_extensions==4.16.0',
-    'websocket-client==1.9.2',
-    'wrapt==2.5.2',
-    'xmltodict==1.0.4',
-]
 
 #: Requests that wait for each other.
 TOGETHER = 5
@@ -63,7 +24,7 @@ TOGETHER = 5
 
 @pytest.fixture
 def packages(pytestconfig: pytest.Config) -> Path:
-    return installed(pytestconfig, 'client-libraries', *NEEDED)
+    return installed(pytestconfig, 'libraries', *PACKAGES)
 
 
 # -- OpenTelemetry ----------------------------------------------------------------------------------------------------

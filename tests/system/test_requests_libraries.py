@@ -19,24 +19,8 @@ from gevent.event import Event
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Serve
 from tests.system.installed import installed
-from tests.system.scripts import WAYS, run_ways
+from tests.system.scripts import PACKAGES, WAYS, run_ways
 
-NEEDED = [
-    'CacheControl==0.14.4',
-    'PyYAML==6.0.4',
-    'attrs==26.1.0',
-    'cattrs==26.2.1',
-    'docker==7.2.0',
-    'msgpack==1.2.4',
-    'platformdirs==4.14.8',
-    'requests-cache==1.3.3',
-    'requests-mock==1.12.1',
-    'requests-toolbelt==1.0.0',
-    'responses==0.26.3',
-    'sseclient-py==1.9.0',
-    'typing_extensions==4.16.0',
-    'url-normalize==3.1.0',
-]
 #: Another library with the import name of sseclient-py.
 OTHER_SSE = ['sseclient==0.0.27', 'six==1.17.0']
 
@@ -45,7 +29,7 @@ OTHER_SSE = ['sseclient==0.0.27', 'six==1.17.0']
 def results(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
     """Return a function that runs a script of ``libraries/`` in all ways, and returns their results."""
 
-    def run(script: str, url: str, name: str = 'requests-libraries', needed: list[str] = NEEDED) -> dict[str, Any]:
+    def run(script: str, url: str, name: str = 'libraries', needed: list[str] = PACKAGES) -> dict[str, Any]:
         return run_ways(installed(request.config, name, *needed), script, url)
 
     return run
@@ -144,7 +128,7 @@ def test_docker_py(origin: MakeOrigin, results: Callable[..., dict[str, Any]]) -
 # -- SSE clients ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(('name', 'needed'), [('requests-libraries', NEEDED), ('requests-other-sse', OTHER_SSE)])
+@pytest.mark.parametrize(('name', 'needed'), [('libraries', PACKAGES), ('requests-other-sse', OTHER_SSE)])
 def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name: str, needed: list[str]) -> None:
     """Each event arrives before the next one is sent."""
     sent = [b'data: one\n\n', b'event: kind\ndata: two\n\n', b'data: last\n\n']
