@@ -554,8 +554,9 @@ class Connection:
 
     def _on_forgotten(self, reference: weakref.ref[Any]) -> None:
         """React to the end of a request or a response. Runs wherever the garbage collector does."""
-        if self._is_abandoned(reference):
-            self.hub.loop.run_callback_threadsafe(self._drop_abandoned, reference)
+        # without a loop, the thread has ended, and the connection with it
+        if self._is_abandoned(reference) and (loop := self.hub.loop) is not None:
+            loop.run_callback_threadsafe(self._drop_abandoned, reference)
 
     def _is_abandoned(self, reference: weakref.ref[Any]) -> bool:
         """Return whether the current exchange has lost its last user."""

@@ -108,8 +108,9 @@ class _UnclaimedSocket:
         self.socket: Socket | None = socket
 
     def __del__(self) -> None:
-        if self.socket is not None:
-            self.socket._hub.loop.run_callback_threadsafe(self.socket.destroy)
+        # without a loop, the thread has ended, and the connection with it
+        if self.socket is not None and (loop := self.socket._hub.loop) is not None:
+            loop.run_callback_threadsafe(self.socket.destroy)
 
 
 @implementer(IClientRequest)

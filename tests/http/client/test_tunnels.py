@@ -11,6 +11,7 @@ import pytest
 from geventnode import http
 from geventnode.errors import ParseError, SocketHangUp
 from tests.origins import MakeOrigin, Peer
+from tests.other_threads import in_another_thread
 from tests.servers import Log, Serve
 from tests.sockets import settle, until
 
@@ -103,6 +104,28 @@ def test_unclaimed_upgrade_closes_the_connection(origin: MakeOrigin) -> None:
     http.get(origin(script).url, headers=UPGRADE)
     until(lambda: gc.collect() is not None and ended)
     assert ended == [True]
+
+
+@pytest.mark.parametrize('headers', [UPGRADE, {}])
+def test_exchange_is_forgotten_after_its_thread(origin: MakeOrigin, headers: dict[str, str]) -> None:
+    """Its hub has no loop then; an error in the garbage collector fails the test."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(SWITCH if headers else b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n')
+        peer.closed()
+
+    url = origin(script).url
+
+    def fetch() -> http.ClientRequest:
+        request = http.get(url, headers=headers)
+        until(lambda: request.response)
+        return request
+
+    request = in_another_thread(fetch)
+    assert request._hub.loop is None
+    del request
+    gc.collect()
 
 
 def test_upgrade_without_a_listener_fails_the_request(origin: MakeOrigin) -> None:
