@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 
-__all__ = ['ConnectionPool', 'new_socket', 'register_pool', 'reserve_descriptors']
+__all__ = ['ConnectionPool', 'new_socket', 'register_pool', 'reserve_descriptors', 'take_raw']
 
 #: Errors when the process (``RLIMIT_NOFILE``), or the system, has no descriptor left.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
@@ -63,6 +63,15 @@ def new_socket(family: int, kind: int, protocol: int) -> Any:
         except OSError as error:
             if error.errno not in EXHAUSTED or not _close_some():
                 raise
+
+
+def take_raw(raw: Any) -> Any:
+    """Move the connection of ``raw`` to another raw socket, and return that.
+
+    :param raw: an ``_socket.socket``, or an object with the method ``take``: a connection in memory has no descriptor.
+    """
+    take = getattr(raw, 'take', None)
+    return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()) if take is None else take()
 
 
 def reserve_descriptors(count: int) -> None:

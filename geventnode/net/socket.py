@@ -40,6 +40,7 @@ from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect, describe, family_name, unix_family
 from geventnode.net.connecting import Connecting, Lookup
 from geventnode.net.deadlines import NEVER, deadlines
+from geventnode.net.descriptors import take_raw
 from geventnode.net.forks import inherited_error, register_connection
 from geventnode.net.threads import is_alive, wrong_thread_error
 from geventnode.protocol import ProxyHeader
@@ -1318,8 +1319,7 @@ class Socket(DuplexBase):
 
     def _take_raw(self) -> Any:
         """Move the descriptor to another raw socket, and return that."""
-        raw = self._raw
-        return _socket.socket(raw.family, raw.type, raw.proto, raw.detach())
+        return take_raw(self._raw)
 
     def _duplicate(self) -> Any:
         """Return another ``_socket.socket`` of the same connection, None for one in memory."""

@@ -234,6 +234,15 @@ class MemoryHandle(_End):
         """Raise ``OSError``: there is no descriptor to detach."""
         raise OSError(errno.EBADF, 'a connection in memory has no descriptor')
 
+    def take(self) -> MemoryHandle:
+        """Return another handle of this end, and close this one.
+
+        The connection stays open.
+        """
+        self._check_open()
+        self.closed = True
+        return MemoryHandle(self._incoming, self._outgoing, self._name, self._peer)
+
 
 class MemoryWatcher:
     """The replacement of an I/O watcher: calls back in the hub for as long as its channel is ready."""

@@ -6,10 +6,10 @@ and passes data through the engine of the outer connection.
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 from typing import Any
 
+from geventnode.net.descriptors import take_raw
 from geventnode.tls.engine import CLOSE_NOTIFY, TLSEngine
 
 __all__ = ['EncryptedRaw']
@@ -33,10 +33,7 @@ class EncryptedRaw:
 
     def take(self) -> EncryptedRaw:
         """Return another object that has the descriptor."""
-        raw = self._raw
-        if isinstance(raw, EncryptedRaw):
-            return EncryptedRaw(raw.take(), self._engine)
-        return EncryptedRaw(_socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._engine)
+        return EncryptedRaw(take_raw(self._raw), self._engine)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Return plaintext, ``b''`` at its end.

@@ -7,7 +7,6 @@ messages arrive, and costs no greenlet.
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import ssl
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from zope.interface import implementer
 
 from geventnode.errors import CertificateError, TLSError
 from geventnode.interfaces import ITLSSocket
+from geventnode.net.descriptors import take_raw
 from geventnode.net.socket import MAX_VECTORS, Socket
 from geventnode.stream.writable import Callback
 from geventnode.tls.engine import CLOSE_NOTIFY, ContextChooser, TLSEngine
@@ -288,14 +288,12 @@ class TLSSocket(Socket):
 
         For servers that respond to plain HTTP.
         """
-        raw = self._raw
-        return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._peer
+        return take_raw(self._raw), self._peer
 
     def _take_raw(self) -> EncryptedRaw:
         if self._engine is None or self.handshaking:
             raise RuntimeError('the TLS handshake of this TLSSocket is not over yet')
-        raw = self._raw.take() if isinstance(self._raw, EncryptedRaw) else super()._take_raw()
-        return EncryptedRaw(raw, self._engine)
+        return EncryptedRaw(super()._take_raw(), self._engine)
 
     @property
     def _peer_silent(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import geventnode.testing
-from geventnode import http, https, net
+from geventnode import http, https, net, tls
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.testing import (
     ListeningSite,
@@ -96,6 +96,23 @@ def test_certificate_makes_an_https_server() -> None:
         assert site.url == f'https://127.0.0.1:{site.port}'
         with https.Agent(ca=certificates.ca) as agent:
             assert https.get(f'{site.url}/', agent=agent).get_response().read() == b'GET /'
+
+
+@BOTH
+def test_plain_request_to_an_https_server_gets_a_400(serve: Serve) -> None:
+    with serve(ok, certfile=tls_certificates().server) as site:
+        response = site.get('/')
+        assert (response.status, response.closes) == (400, True)
+
+
+def test_tls_in_memory() -> None:
+    certificates = tls_certificates()
+    with (
+        serving_in_memory(ok, certfile=certificates.server) as site,
+        tls.connect(socket=site.create_connection({}), host='localhost', ca=certificates.ca) as client,
+    ):
+        client.write(raw_request('/', 'Connection: close'))
+        assert client.read().endswith(b'GET /')
 
 
 def test_listening_server_is_served(tmp_path: pathlib.Path) -> None:
