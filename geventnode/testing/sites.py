@@ -129,6 +129,12 @@ class ListeningSite(Site):
 class MemorySite(Site):
     """A server with connections in memory: it has no port and opens no descriptor."""
 
+    def __init__(self, server: net.Server) -> None:
+        super().__init__(server)
+        if isinstance(server, http.Server) and not server.listening:
+            # as listen() does: another site can have stopped it
+            server.draining = False
+
     def connect(
         self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT, capacity: int = CAPACITY
     ) -> RawConnection:

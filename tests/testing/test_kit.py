@@ -98,6 +98,14 @@ def test_certificate_makes_an_https_server() -> None:
             assert https.get(f'{site.url}/', agent=agent).get_response().read() == b'GET /'
 
 
+def test_server_can_be_served_again_in_memory() -> None:
+    server = http.create_server(ok)
+    with serving(server) as site:
+        site.get()
+    with serving_in_memory(server) as site, site.connect() as client:
+        assert [client.get().closes for _ in range(2)] == [False, False]
+
+
 @BOTH
 def test_plain_request_to_an_https_server_gets_a_400(serve: Serve) -> None:
     with serve(ok, certfile=tls_certificates().server) as site:
