@@ -566,7 +566,10 @@ def _mount_monitor(server: Any, options: argparse.Namespace) -> None:
     try:
         Monitor(clients=options.monitor_clients).mount(server, options.monitor)
     except InvalidInput as error:
-        raise UsageError(f'--monitor: {error}') from error
+        text = str(error)
+        name = 'clients: '
+        option = '--monitor-client: ' if text.startswith(name) else '--monitor: '
+        raise UsageError(f'{option}{text.removeprefix(name)}') from error
 
 
 # -- serving ----------------------------------------------------------------------------------------------------------

@@ -686,6 +686,13 @@ def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixt
         ),
         (['--certfile', 'nowhere'], "--certfile: no such file: 'nowhere'"),
         (
+            ['--monitor', '--monitor-client', 'x'],
+            (
+                "--monitor-client: 'x' is neither an IP address, nor a network in CIDR notation (without host bits), "
+                "nor 'unix'"
+            ),
+        ),
+        (
             ['--certfile', __file__],
             f'certfile, keyfile or password: {__file__} cannot be used: {__file__} has no certificate in PEM format',
         ),

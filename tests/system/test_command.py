@@ -63,7 +63,7 @@ def test_bind_of_a_listening_server_is_refused(tmp_path: Path) -> None:
         (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add it'),
         (
             ['--monitor', '--monitor-client', 'localhost'],
-            "--monitor: clients: 'localhost' is neither an IP address, nor",
+            "--monitor-client: 'localhost' is neither an IP address, nor",
         ),
     ],
 )
