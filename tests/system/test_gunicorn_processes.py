@@ -16,10 +16,15 @@ import pytest
 
 from tests.system.gunicorns import OLDEST, Gunicorn
 
-SETTINGS = 'keepalive = 1000\ngraceful_timeout = 200\n'
+SETTINGS = """
+keepalive = 1000
+graceful_timeout = 200
+def post_worker_init(worker):
+    worker.log.info('Initialized: %s', worker.pid)
+"""
 
-#: Log lines of gunicorn.
-BOOTED = r'Booting worker with pid: (\d+)'
+#: Log lines of the settings, and of gunicorn.
+INITIALIZED = r'Initialized: (\d+)'
 CONTROLLED = 'Control socket listening'
 LISTENING = r'Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)'
 
@@ -71,7 +76,8 @@ def ready(gunicorn: Gunicorn, *patterns: str) -> int:
 
     :param patterns: of lines that are logged meanwhile, before or after that of the worker.
     """
-    pid = int(gunicorn.wait_for_each(BOOTED, *patterns)[0][1])
+    pid = int(gunicorn.wait_for_each(INITIALIZED, *patterns)[0][1])
+    # before that line, these requests would only delay it
     while answering(gunicorn) != pid:
         pass
     return pid
