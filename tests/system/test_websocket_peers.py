@@ -66,6 +66,12 @@ with serve(echo, '127.0.0.1', 0, compression=sys.argv[1] or None, max_size=None)
 """
 
 
+@pytest.fixture(scope='module')
+def served() -> Iterator[Served]:
+    with Served('websocket_site:site', program='geventnode serve with Flask') as served:
+        yield served
+
+
 @pytest.fixture
 def ws(pytestconfig: pytest.Config) -> dict[str, str]:
     """The environment in which Node finds ``ws``."""
@@ -101,10 +107,9 @@ def peer(*command: str, env: dict[str, str]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize('deflate', DEFLATES)
-def test_node_client(ws: dict[str, str], deflate: str) -> None:
-    with Served('websocket_site:site') as served:
-        url = f'ws://127.0.0.1:{served.port}/'
-        assert run('node', 'ws_client.js', url, deflate, cwd=APPS, env=ws) == '32 messages, 1 pong, closed with 4001\n'
+def test_node_client(served: Served, ws: dict[str, str], deflate: str) -> None:
+    url = f'ws://127.0.0.1:{served.port}/'
+    assert run('node', 'ws_client.js', url, deflate, cwd=APPS, env=ws) == '32 messages, 1 pong, closed with 4001\n'
 
 
 @pytest.mark.parametrize('way', WAYS)
@@ -129,20 +134,19 @@ def test_node_server(ws: dict[str, str], deflate: str) -> None:
 
 
 @pytest.mark.parametrize('compression', ['', 'deflate'])
-def test_client_of_websockets(websockets: Path, compression: str) -> None:
-    with Served('websocket_site:site') as served:
-        ran = subprocess.run(
-            [sys.executable, '-c', WEBSOCKETS_CLIENT, f'ws://127.0.0.1:{served.port}/', compression],
-            input=repr(MESSAGES),
-            env={'PYTHONPATH': str(websockets)},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert ran.returncode == 0, ran.stderr
-        assert ('PerMessageDeflate' in ran.stdout) == bool(compression)
-        assert ran.stdout.endswith('4001\n')
+def test_client_of_websockets(served: Served, websockets: Path, compression: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, '-c', WEBSOCKETS_CLIENT, f'ws://127.0.0.1:{served.port}/', compression],
+        input=repr(MESSAGES),
+        env={'PYTHONPATH': str(websockets)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ('PerMessageDeflate' in ran.stdout) == bool(compression)
+    assert ran.stdout.endswith('4001\n')
 
 
 @pytest.mark.parametrize('compression', ['', 'deflate'])
@@ -161,9 +165,9 @@ def test_server_of_websockets(websockets: Path, compression: str, options: dict[
         assert (client._deflate is not None) == bool(compression)
 
 
-def test_browser(chromium: Browser) -> None:
+def test_browser(served: Served, chromium: Browser) -> None:
     """Chromium sends and receives with compression, and closes cleanly."""
-    with Served('websocket_site:site') as served, chromium.lent() as opened:
+    with chromium.lent() as opened:
         opened.open(f'{served.url}/')
         opened.wait_for("document.querySelector('#result').textContent !== 'waiting'")
         shown = opened.evaluate("document.querySelector('#result').textContent")
