@@ -75,7 +75,7 @@ class OutgoingMessage(EventEmitter):
     :class:`~geventnode.stream.Writable`.
 
     Emits, besides the events of a writable stream, ``'close'`` () when the connection is lost before the message was
-    sent, and ``'timeout'`` (socket); see :meth:`set_timeout`.
+    sent, or when the server gives it up, and ``'timeout'`` (socket); see :meth:`set_timeout`.
 
     Node's documentation: http.OutgoingMessage.
     """

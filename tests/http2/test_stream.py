@@ -13,7 +13,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import IncompleteBody, PrematureClose, StreamError
+from geventnode.errors import ContentLengthMismatch, IncompleteBody, PrematureClose, StreamError
 from geventnode.stream import finished
 from tests.http2.client import Client, Connect
 from tests.servers import Log, Serve
@@ -205,3 +205,28 @@ def test_connection_is_lost_with_the_end_of_a_response(connect_h2: Connect, serv
     client.abort()
     log.wait_for('not finished')
     assert log == ['queued', 'close', 'not finished']
+
+
+@pytest.mark.parametrize('end', ['short', 'failed'])
+def test_response_that_does_not_finish_is_closed_once(connect_h2: Connect, end: str) -> None:
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('finish', log.note('finish')).on('close', log.note('close'))
+        finished(response, lambda error: log.append(type(error)), readable=False)
+        if end == 'failed':
+            raise ValueError('a fault of the test')
+        response.set_header('Content-Length', '10')
+        response.end(b'abc')
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    error = PrematureClose if end == 'failed' else ContentLengthMismatch
+    log.wait_for(error)
+    if end == 'failed':
+        assert client.response(number).status == 500
+        # within the body
+        client.abort()
+        until(lambda: not client.site.server._connections())
+    settle()
+    assert log == ['close', error]

@@ -921,7 +921,8 @@ _ended_parser.take_rest()
 def emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None:
     """Emit the events of a client that has disconnected. Run by a greenlet."""
     request.emit('aborted')
-    response.emit('close')
+    if not response._close_emitted:
+        response.emit('close')
     if request.listener_count('error'):
         request._report_error(request._error or DisconnectReason('the client went away before the exchange was over'))
     request.emit('close')

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import gevent
 from gevent import get_hub
 from zope.interface import implementer
 
@@ -111,6 +112,8 @@ class ServerResponse(OutgoingMessage):
     _rejects_bad_body: bool = False
     #: Whether the server has sent an error response instead of this response.
     _overridden: bool = False
+    #: Whether ``'close'`` is emitted because the response does not end, although the client is there.
+    _close_emitted: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -602,6 +605,9 @@ class ServerResponse(OutgoingMessage):
             self._connection.unflushed.pop(self, None)
 
     def _on_short_body(self, missing: int) -> None:
+        self.destroyed = True
+        self._error = ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length')
+        self._emit_close()
         self._connection.response_fell_short(self, missing)
 
     def _on_destroyed(self, error: BaseException | None) -> None:
@@ -634,6 +640,14 @@ class ServerResponse(OutgoingMessage):
             closed.
         """
         self.destroyed = True
+        self._emit_close()
+
+    def _emit_close(self) -> None:
+        """Emit ``'close'`` once, in a greenlet, unless a disconnect does."""
+        if not self._close_emitted and not self.request.aborted:
+            self._close_emitted = True
+            if self._listeners is not None:
+                gevent.spawn(self.emit, 'close')
 
     def _on_passed_on(self) -> None:
         """Do nothing: an ``'upgrade'`` or ``'connect'`` listener gets the connection, and responds itself."""

@@ -10,7 +10,8 @@ import pytest
 from gevent.event import Event
 
 from geventnode import stream
-from tests.servers import Serve, get
+from geventnode.errors import ContentLengthMismatch, PrematureClose
+from tests.servers import Log, Serve, get
 
 
 def unchunked(response: Any) -> Any:
@@ -120,3 +121,26 @@ def test_failed_pipeline_is_reported_once(serve: Serve, capsys: pytest.CaptureFi
     for _ in range(5):
         gevent.idle()
     assert capsys.readouterr().err == ''
+
+
+def short(response: Any) -> None:
+    """End a response before its declared length."""
+    response.set_header('Content-Length', '10')
+    stream.pipeline([b'abc'], response)
+
+
+ENDS = {'short': (short, ContentLengthMismatch), 'failed': (fail, PrematureClose)}
+
+
+@pytest.mark.parametrize(('end', 'error'), ENDS.values(), ids=ENDS)
+def test_response_that_does_not_finish_is_closed(serve: Serve, end: Any, error: type[Exception]) -> None:
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('finish', log.note('finish')).on('close', log.note('close')).on('error', log.note('error'))
+        stream.finished(response, lambda error: log.append(type(error)), readable=False)
+        end(response)
+
+    serve(listener).send(get()).rest()
+    log.wait_for(error)
+    assert log == ['close', error]
