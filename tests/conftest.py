@@ -147,13 +147,13 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a test as pytest does, without the reports that xdist's controller would not show.
+    """Run a test as pytest does, without the messages that xdist's controller would not show.
 
-    A fourth of the time of a short test would be that of the reports about its successful preparation and end.
+    A fourth of the time of a short test would be that of the reports about its successful preparation and end. Only
+    ``-v`` shows its beginning, with the same line as its result.
     """
     if not hasattr(item.config, 'workerinput'):
         return None
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in runtestprotocol(item, nextitem=nextitem, log=False):
         if report.when == 'call' or not report.passed or report.duration > SHORT:
             item.ihook.pytest_runtest_logreport(report=report)
