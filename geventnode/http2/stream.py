@@ -320,8 +320,8 @@ class Stream:
     def read_body(self, message: IncomingMessage) -> bytes:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
         response = self.response
-        if response is not None and response._awaits_continue and not response._head_sent:
-            response.write_continue()
+        if response is not None and response._awaits_continue:
+            response._continue_to_body()
         pieces = self._pieces
         while True:
             if pieces:

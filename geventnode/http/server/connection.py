@@ -537,8 +537,8 @@ class Connection(ServedConnection):
         if message is not self.request:
             raise self._failure or StreamError('the body was discarded: the response has ended before it was read')
         response = self.response
-        if response is not None and response._awaits_continue and not response._head_sent:
-            response.write_continue()
+        if response is not None and response._awaits_continue:
+            response._continue_to_body()
         return self.body.read(message)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:

@@ -402,6 +402,13 @@ class ServerResponse(OutgoingMessage):
         if callback is not None:
             callback()
 
+    def _continue_to_body(self) -> None:
+        """Send ``100 Continue`` for a reader of the body. Blocks as :meth:`write_continue`."""
+        # the reader gets the error of the body instead: it is incomplete
+        with contextlib.suppress(ConnectionClosed):
+            if not self._head_sent:
+                self.write_continue()
+
     def write_processing(self, callback: Callable[[], object] | None = None) -> None:
         """Send ``102 Processing``, unless the final head was sent.
 

@@ -214,6 +214,30 @@ def test_a_disconnected_client(run: Run, lines: Callable[[], list[Any]]) -> None
     assert lines() == []
 
 
+def test_a_client_that_has_disconnected_before_the_body_is_read(run: Run, lines: Callable[[], list[Any]]) -> None:
+    """Also if it waits for 100 Continue, which can no longer be sent."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        request = environ['geventnode.request']
+        request.once('aborted', log.note('aborted'))
+        log.append('called')
+        log.wait_for('aborted')
+        for _ in range(2):
+            with pytest.raises(RequestRefused) as caught:
+                environ['wsgi.input'].read()
+            log.append(type(caught.value.__cause__))
+        raise caught.value
+
+    client = run(application).send(get('/', 'Expect: 100-continue', 'Content-Length: 6', method='POST'))
+    log.wait_for('called')
+    client.abort()
+    log.wait_for_length(4)
+    assert log == ['called', 'aborted', IncompleteBody, IncompleteBody]
+    gevent.idle()
+    assert lines() == []
+
+
 def test_an_error_while_a_view_ends_is_not_hidden(run: Run, lines: Callable[[], list[Any]]) -> None:
     """The log has it as an error of the application."""
 
