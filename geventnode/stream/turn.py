@@ -7,6 +7,7 @@ would run until the end of the file.
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any
 
 from gevent import get_hub
 
@@ -32,6 +33,8 @@ class Turn:
         if monotonic() - self._began >= TURN_TIME:
             hub = get_hub()
             # not sleep(0): many such turns are taken before the loop polls for input
-            with hub.loop.timer(0) as timer:
+            # the stubs of gevent do not know that it is a context manager
+            timer: Any = hub.loop.timer(0)
+            with timer:
                 hub.wait(timer)
             self._began = monotonic()
