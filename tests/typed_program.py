@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from geventnode import http, net, stream, websocket
@@ -43,6 +44,8 @@ def count(messages: websocket.WebSocket) -> None:
 def check_types(request: http.ClientRequest, file: stream.Writable, response: http.ServerResponse) -> None:
     """Compare the types of results with those that programs rely on."""
     respond(request.get_response(), response)
+    server.trusted_proxies = ['10.0.0.0/8', ip_address('192.0.2.1')]
+    server.forwarded_headers = ['x-forwarded-for']
     assert_type(server.on('close', print), http.Server)
     assert_type(server.on('close', print).listen(0).ref().unref().also_listen(server), http.Server)
     assert_type(server.close(), http.Server)

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
@@ -213,7 +213,7 @@ class Server(EventEmitter):
     #: Names of plain attributes that are options, too.
     _plain_options: ClassVar[tuple[str, ...]] = ('max_connections',)
 
-    trusted_proxies: Option[tuple[str, ...]] = Option(
+    trusted_proxies: Option[Sequence[Any]] = Option(
         parse_proxies,
         (),
         'The proxies that the server believes about their clients: IP addresses and networks (CIDR), as text or '

@@ -7,7 +7,7 @@ the number of bytes that all of them buffer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partialmethod
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
@@ -193,13 +193,13 @@ class Server(NetServer):
     http2_max_empty_frames = Option(count, 100, 'DATA frames without data, and empty parts of a head.')
     http2_max_window_updates = Option(count, 1000, 'WINDOW_UPDATE frames, beyond ten for each DATA frame sent.')
 
-    forwarded_headers: Option[tuple[str, ...]] = Option(
+    forwarded_headers: Option[Sequence[str]] = Option(
         forwarded_fields, (), 'Fields that every trusted proxy sets or removes.'
     )
     scheme_headers: Option[Mapping[str, str]] = Option(
         scheme_fields, {}, 'Fields of trusted proxies, and their values that mean https.'
     )
-    scheme_proxies: Option[tuple[str, ...]] = Option(
+    scheme_proxies: Option[Sequence[Any]] = Option(
         parse_proxies,
         (),
         "Connecting addresses with trusted scheme_headers; (): trusted_proxies, by the client's address.",
