@@ -477,6 +477,12 @@ class Agent:
         request._fail(error)
         self._remove(connection)
 
+    def _on_request_forgotten(self, connection: Connection) -> None:
+        """Report a request that was forgotten, and remove its connection."""
+        self._counts['failed'] += 1
+        log.error('%s: a request was forgotten before its end(): call end(), destroy() or abort()', connection.origin)
+        self._remove(connection)
+
     def _on_request_failed(self) -> None:
         """Count a request that failed."""
         self._counts['failed'] += 1

@@ -5,7 +5,8 @@ needs no greenlet of its own: a greenlet that waits for the response, or reads i
 called from a greenlet of the request. :meth:`Connection._advance` is one exchange from top to bottom.
 
 Until the head of the response has arrived, the connection refers to the request. Afterwards the request and the
-response belong to their users: when the users have forgotten both, the rest of the body is discarded.
+response belong to their users: when the users have forgotten both, the rest of the body is discarded. A request that is
+still being written belongs to its writer: when that has forgotten it, nothing can end it, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Connection:
 
         #: The number of the current or last exchange, from 1.
         self.exchange_number = 0
-        #: The request until the head of its response has arrived; afterwards a weak reference to it.
+        #: The request until the head of its response has arrived; afterwards, and while its writer pauses, a weak
+        #: reference to it.
         self.request: ClientRequest | None = None
         self._request: weakref.ref[ClientRequest] | None = None
         #: Whether the request asks for a tunnel.
@@ -203,6 +205,11 @@ class Connection:
         request: Any = self.request
         response = None
         if self.state is _WAITING:
+            if request is None:
+                request = self.current_request
+                if request is None:
+                    self.close()
+                    return
             # the head, and the bytes of the body that have arrived with it
             response = self._receive_head(request)
         elif self.state is _RECEIVING:
@@ -220,6 +227,8 @@ class Connection:
     def on_request_sent(self) -> None:
         """Note that the whole request was passed to the socket."""
         self.sent = True
+        if self.request is None and self.state is _WAITING:
+            self.request, self._request = self.current_request, None
         # the source of the body may have taken its time to end
         self.socket._record_activity()
         if self.state is _SENDING:
@@ -267,6 +276,8 @@ class Connection:
         """See :class:`geventnode.net.socket.Protocol`."""
         if self.state is _SENDING:
             self._advance()
+        elif self.state is _WAITING and not self.sent and self.request is not None:
+            self.on_writer_paused(self.request)
 
     def send_failed(self, error: BaseException) -> bool:
         """See :class:`geventnode.net.socket.Protocol`: the server can have responded already."""
@@ -284,8 +295,11 @@ class Connection:
         request, self.request = self.request, None
         body, self.body = self.body, None
         if state is _WAITING:
-            assert request is not None
-            agent._on_connection_lost(self, request, error)
+            request = request or self.current_request
+            if request is None:
+                agent._on_request_forgotten(self)
+            else:
+                agent._on_connection_lost(self, request, error)
         else:
             agent._remove(self)
             if state is _RECEIVING:
@@ -347,7 +361,7 @@ class Connection:
             if head.status_code >= 200 or head.upgrade:
                 break
             request._on_informational(head)
-            if self.request is not request:
+            if self.state is not _WAITING:
                 return None
         if head.upgrade or (
             request.method == 'CONNECT' and (head.status_code < 300 or request.listener_count('connect'))
@@ -552,6 +566,19 @@ class Connection:
 
     # -- a request or response without users ----------------------------------------------------------------------
 
+    def on_writer_paused(self, request: ClientRequest) -> None:
+        """Refer to ``request`` weakly: the kernel has all that was written of it, and its end is still to come.
+
+        Its listeners can end it, too, and nothing else refers to them: with one, it is not forgotten.
+        """
+        if request._can_be_forgotten:
+            self.request, self._request = None, weakref.ref(request, self._on_forgotten)
+
+    def on_listener_added(self, request: ClientRequest) -> None:
+        """Undo :meth:`on_writer_paused`."""
+        if self.request is None and self.state is _WAITING and self.serves(request):
+            self.request, self._request = request, None
+
     def _on_forgotten(self, reference: weakref.ref[Any]) -> None:
         """React to the end of a request or a response. Runs wherever the garbage collector does."""
         # without a loop, the thread has ended, and the connection with it
@@ -563,14 +590,14 @@ class Connection:
         return (
             (self.state is _RECEIVING and self.body is not None and reference is self.body.reference)
             or (self.state is _DELIVERING and reference is self._kept_response)
-            or (self.state is _SENDING and not self.sent and reference is self._request)
+            or ((self.state is _SENDING or self.state is _WAITING) and not self.sent and reference is self._request)
         )
 
     def _drop_abandoned(self, reference: weakref.ref[Any]) -> None:
         if not self._is_abandoned(reference):
             # the connection serves another exchange by now
             return
-        if self.state is _SENDING:
+        if self.state is _SENDING or self.state is _WAITING:
             self.close()
         elif self.state is _DELIVERING:
             self._release()

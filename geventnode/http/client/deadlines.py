@@ -28,7 +28,7 @@ Deadline = tuple[float, Callable[['Connection'], None]]
 def exchange_deadline(connection: Connection) -> Deadline:
     """Return the next deadline of the current exchange: ``deadline``, ``connect_timeout`` or ``timeout``."""
     next_one: Deadline = connection.deadline, _fail_deadline
-    request = connection.request
+    request = connection.current_request
     if request is not None and (connection.socket.connecting or connection.socket.handshaking):
         connect_by = connection.opened_at + (request._connect_timeout or NEVER)
         next_one = min(next_one, (connect_by, _fail_connect_timeout), key=_time)
@@ -87,9 +87,11 @@ def _fail_deadline(connection: Connection) -> None:
 
 
 def _fail_connect_timeout(connection: Connection) -> None:
-    request = connection.request
-    assert request is not None
-    connection.fail(connection.origin.connect_timeout_error(request._connect_timeout))
+    request = connection.current_request
+    if request is None:
+        connection.close()
+    else:
+        connection.fail(connection.origin.connect_timeout_error(request._connect_timeout))
 
 
 def _report_inactivity(connection: Connection) -> None:

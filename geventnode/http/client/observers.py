@@ -60,6 +60,8 @@ class ObservedRequest(ClientRequest):
 
     _began: bool = False
     _notified: bool = False
+    #: Its observers are to be notified of its end.
+    _can_be_forgotten: bool = False  # type: ignore[assignment]  # a property of the base class
 
     def _build_head(self, length: int | None) -> str:
         if not self._began:

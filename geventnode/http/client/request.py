@@ -526,6 +526,8 @@ class ClientRequest(OutgoingMessage):
             out.transfer(socket)
             if self._state is _ENDED:
                 connection.on_request_sent()
+            elif not socket.pending and not socket._has_queued:
+                connection.on_writer_paused(self)
         if self._events is not None:
             self._events.schedule(self)
 
@@ -676,8 +678,15 @@ class ClientRequest(OutgoingMessage):
     def _listener_added(self, event: str) -> None:
         if self._events is None:
             self._events = RequestEvents()
+        if self._connection is not None:
+            self._connection.on_listener_added(self)
         if self._connection is not None or self._failure is not None:
             self._events.schedule(self)
+
+    @property
+    def _can_be_forgotten(self) -> bool:
+        """Whether only its writer can end it: no listener can."""
+        return self._events is None
 
     def _schedule_events(self) -> None:
         if self._events is not None:

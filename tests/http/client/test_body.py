@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import sys
@@ -21,8 +22,9 @@ from geventnode.errors import (
     WriteAfterEnd,
 )
 from geventnode.stream import Readable
-from tests.origins import HELLO, MakeOrigin, Peer, Recorder
+from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 from tests.servers import GUARD
+from tests.sockets import settle, until
 
 # -- bodies from files and iterables ----------------------------------------------------------------------------------
 
@@ -217,6 +219,59 @@ def test_blocked_writer_of_a_queued_request_gets_its_error(origin: MakeOrigin, a
     with pytest.raises(ConnectionClosed):
         second.write('z')
     assert not pool.requests
+
+
+@pytest.mark.parametrize('reused', [False, True])
+def test_request_that_is_forgotten_before_its_end_frees_its_connection(
+    origin: MakeOrigin, agent: Any, caplog: pytest.LogCaptureFixture, reused: bool
+) -> None:
+    """Its writer was killed, for example: nothing can end it, and its place would be lost until the timeout."""
+    pool, server = agent(max_sockets=1, keep_alive=True), origin()
+    if reused:
+        read(server.url, agent=pool)
+
+    def begin() -> None:
+        request = http.request(server.url, agent=pool, method='POST', timeout=None)
+        request.write('x')
+        until(lambda: request.writable_length == 0)
+        assert (request.reused_socket, len(pool.sockets)) == (reused, 1)
+
+    begin()
+    assert read(server.url, agent=pool) == b'hello'
+    assert [record.getMessage() for record in caplog.records] == [
+        f'127.0.0.1:{server.port}: a request was forgotten before its end(): call end(), destroy() or abort()'
+    ]
+    assert pool.statistics()['failed'] == 1
+
+
+def test_request_that_only_a_listener_refers_to_is_kept(origin: MakeOrigin, agent: Any) -> None:
+    began, collected, done = Event(), Event(), Event()
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        began.set()
+        collected.wait()
+        peer.send(b'HTTP/1.1 100 Continue\r\n\r\n')
+        peer.until(b'0\r\n\r\n')
+        peer.send(HELLO)
+
+    def upload(late: bool) -> None:
+        request = http.request(origin(script).url, agent=agent(), method='POST', headers={'Expect': '100-continue'})
+        if late:
+            until(lambda: not request.socket.pending)
+        request.on('continue', lambda: request.end('x'))
+        request.on('response', lambda response: done.set())
+
+    for late in (False, True):
+        for event in (began, collected, done):
+            event.clear()
+        upload(late)
+        began.wait()
+        settle()
+        gc.collect()
+        settle()
+        collected.set()
+        assert done.wait(GUARD)
 
 
 def test_drain_and_finish_are_emitted(recorder: Recorder) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 import requests
+from gevent.event import Event
 
 from geventnode import http, https, websocket
 from geventnode.errors import (
@@ -27,7 +29,7 @@ from tests.https_sites import MakePool, Secure
 from tests.https_sites import url as secure_url
 from tests.origins import HELLO, MakeOrigin, Peer, once, read, silent
 from tests.servers import Log, Serve
-from tests.sockets import until
+from tests.sockets import settle, until
 
 
 class Noting(http.RequestObserver):
@@ -118,6 +120,22 @@ def test_response_is_known_before_the_waiters_run(serve: Serve, observed: Any, n
     with http.get(f'http://127.0.0.1:{serve(echoing).where[1]}/', agent=observed()) as response:
         assert noting.log[-1] == ('ended', '/', 200, None)
         response.read()
+
+
+def test_end_of_a_forgotten_request_is_observed(origin: MakeOrigin, noting: Noting, observed: Any) -> None:
+    """It is not forgotten before the connection has ended it."""
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        peer.until(b'x')
+        go_on.wait()
+
+    http.request(origin(script).url, agent=observed(), method='POST').write('x')
+    gc.collect()
+    settle()
+    go_on.set()
+    until(lambda: noting.log[1:])
+    assert noting.log == [('began', '/'), ('ended', '/', None, SocketHangUp)]
 
 
 def test_request_that_is_sent_again_has_begun_once(origin: MakeOrigin, noting: Noting, observed: Any) -> None:
