@@ -607,10 +607,10 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.client.request.ClientRequest': (
         'the agent and the connection drive a request',
         (
-            '_abort_with _assign _awaits_source _body_refused _claim_socket _closed _connect_options _connect_step'
-            ' _connect_timeout _create_connection _deadline _dial _enter_queue _events _fail _failure _has_waiters'
-            ' _keeps_chunks _limits _mark_error_retrieved _needs_precise_timer _on_informational _on_refused'
-            ' _on_response _on_response_delivered _on_send_aborted _on_upgrade _origin _own_connect_options'
+            '_abort_with _assign _awaits_source _body_refused _can_be_forgotten _claim_socket _closed _connect_options'
+            ' _connect_step _connect_timeout _create_connection _deadline _dial _enter_queue _events _fail _failure'
+            ' _has_waiters _keeps_chunks _limits _mark_error_retrieved _needs_precise_timer _on_informational'
+            ' _on_refused _on_response _on_response_delivered _on_send_aborted _on_upgrade _origin _own_connect_options'
             ' _prepare_retry _queued_at _requested_origin _set_time_limits _shortest_timeout _timeout'
             ' _upgrade_event _wants_upgrade'
         ),
@@ -624,7 +624,7 @@ OFFERED: dict[str, tuple[str, str]] = {
         (
             '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _new_request'
             ' _nonblocking_factories _observed_class _observers _on_connection_closed _on_connection_lost'
-            ' _on_request_failed _put_idle _remove _set_keep_alive_probes _set_request_class _start_tls'
+            ' _on_request_failed _on_request_forgotten _put_idle _remove _set_keep_alive_probes _set_request_class _start_tls'
         ),
     ),
     'geventnode.http.client.reservation.Reservation': (

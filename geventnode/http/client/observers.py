@@ -61,7 +61,7 @@ class ObservedRequest(ClientRequest):
     _began: bool = False
     _notified: bool = False
     #: Its observers are to be notified of its end.
-    _can_be_forgotten: bool = False  # type: ignore[assignment]  # a property of the base class
+    _can_be_forgotten: bool = False
 
     def _build_head(self, length: int | None) -> str:
         if not self._began:
