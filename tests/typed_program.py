@@ -52,5 +52,7 @@ def check_types(request: http.ClientRequest, file: stream.Writable, response: ht
     with server as entered:
         assert_type(entered, http.Server)
     assert_type(net.create_server().listen(0), net.Server)
+    port: int = server.listen(0).address()['port']
+    http.get(f'http://127.0.0.1:{port}/')
     assert_type(request.on('response', print).end(b'x').destroy(), http.ClientRequest)
     assert_type(request.get_response().pipe(file), stream.Writable)

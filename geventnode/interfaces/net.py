@@ -40,7 +40,7 @@ class ISocket(IDuplex):
     allow_half_open: bool = Attribute('Whether the socket can still be written to after the peer has ended its side.')
     had_error: bool = Attribute('Whether an error ended the connection.')
 
-    def address() -> dict[str, Any] | str | None:
+    def address() -> dict[str, Any] | Any:
         """Return the local address; see :meth:`geventnode.net.Socket.address`."""
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
@@ -90,7 +90,7 @@ class IServer(IEventEmitter):
     def also_listen(handle: Any, backlog: int = 511) -> Any:
         """Accept on a further socket, and return the server; see :meth:`geventnode.net.Server.also_listen`."""
 
-    def address() -> dict[str, Any] | str | None:
+    def address() -> dict[str, Any] | Any:
         """Return the listening address; see :meth:`geventnode.net.Server.address`."""
 
     def close(callback: Callable[..., object] | None = None) -> Any:

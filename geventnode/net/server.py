@@ -392,7 +392,7 @@ class Server(EventEmitter):
         """The listening socket, which another server can share (:meth:`listen`); None unless listening."""
         return None if self._acceptor is None else self._acceptor.listener
 
-    def address(self) -> dict[str, Any] | str | None:
+    def address(self) -> dict[str, Any] | Any:
         """Return the listening address; None unless listening.
 
         It is ``{'address', 'family', 'port'}``, or the path of a Unix socket.

@@ -1151,7 +1151,7 @@ class Socket(DuplexBase):
         """Bytes that are queued: ``writable_length`` under the name that Node's ``net.Socket`` has for it."""
         return self.writable_length
 
-    def address(self) -> dict[str, Any] | str | None:
+    def address(self) -> dict[str, Any] | Any:
         """Return the local address; None unless connected.
 
         It is a dict with ``'address'``, ``'family'`` and ``'port'``, or the path of a Unix socket.
