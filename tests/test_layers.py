@@ -624,7 +624,8 @@ OFFERED: dict[str, tuple[str, str]] = {
         (
             '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _new_request'
             ' _nonblocking_factories _observed_class _observers _on_connection_closed _on_connection_lost'
-            ' _on_request_failed _on_request_forgotten _put_idle _remove _set_keep_alive_probes _set_request_class _start_tls'
+            ' _on_request_failed _on_request_forgotten _put_idle _remove _set_keep_alive_probes _set_request_class'
+            ' _start_tls'
         ),
     ),
     'geventnode.http.client.reservation.Reservation': (
