@@ -50,6 +50,9 @@ def _load_serve() -> None:
 def _load_serve_with_flask() -> None:
     """Take the steps of ``geventnode serve``, and import Flask with the extensions for WebSockets."""
     _load_serve()
+
+    import geventnode.integrations.wsgi  # noqa: F401
+
     for name in ('flask_sock', 'flask_socketio'):
         # tests of the missing one are skipped
         with suppress(ModuleNotFoundError):
