@@ -107,8 +107,8 @@ def render_plain_fields(
                 fields[lower] = name, length
             else:
                 return None
-    except TypeError:
-        # a value that is neither text nor a length
+    except (TypeError, SystemError):
+        # a value that is neither text nor a length; cProfile of Python 3.12 and 3.13 turns one error into the other
         return None
     except KeyError:
         return render_plain_fields(first, pairs, takes_int) if _add_names(pairs) else None

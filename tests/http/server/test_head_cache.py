@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 from typing import Any
 
 import pytest
@@ -102,6 +103,11 @@ def test_content_length_has_no_line(headers: dict[str, Any], lines: str, length:
 def test_unusual_fields_are_left_to_the_checks(headers: dict[Any, Any]) -> None:
     render_plain_fields('', {'A': '1'}.items(), True)
     assert rendered(headers) is None
+
+
+def test_a_number_is_left_to_the_checks_under_a_profiler() -> None:
+    """A number as a value is left to all checks under cProfile, too."""
+    assert cProfile.Profile().runcall(render_plain_fields, 'HTTP/1.1 200 OK', [('X-Length', 5)], True) is None
 
 
 def test_an_int_is_not_taken_for_wsgi() -> None:
