@@ -3,7 +3,7 @@
 #
 # sleep(0) is the usual way to let others run while something computes. In gevent it adds a callback, and the event
 # loop runs up to fifty callbacks, also those that were added meanwhile, before it looks at the clock and polls. A
-# greenlet whose socket became readable in the first round waits here for fifty rounds of 10 ms. sleep(0.0001) waits for
+# greenlet that waits for a socket, readable since the first round, runs after fifty rounds of 10 ms. sleep(0.0001) sets
 # a timer, which is checked after the sockets: one round or two. gevent documents the time slice of callbacks, not the
 # fifty. With eventlet, sleep(0) polls in each round.
 set -eu
