@@ -462,13 +462,12 @@ def print_traceback(error: BaseException, caller: str) -> None:
             sys.stderr,
         )
     elif isinstance(error, ModuleNotFoundError):
-        package = (error.name or '').partition('.')[0]
-        found = _module_beside(package)
+        found = _module_beside(error.name or '')
         if found is not None:
             directory, name = found
             say(
-                f'geventnode: {package!r} is in {directory}, and the import path of a file has only the directory of '
-                f"the file; name its module, as in '{name}:NAME', and run the command in {directory}",
+                f'geventnode: {error.name!r} is in {directory}, and the import path of a file has only the directory '
+                f"of the file; name its module, as in '{name}:NAME', and run the command in {directory}",
                 sys.stderr,
             )
             return
@@ -482,13 +481,14 @@ def print_traceback(error: BaseException, caller: str) -> None:
 def _module_beside(package: str) -> tuple[str, str] | None:
     """Return the directory above the target that has a missing package.
 
-    The name of the target's module there follows it. None: the target is no file, or no directory has the package.
+    The name of the target's module there follows it. None: the target is no file, no directory has the package, or
+    only a module of the package is missing.
     """
     import os
     from importlib.machinery import PathFinder
 
     module = sys.modules.get(FILE_MODULE)
-    if module is None or not package:
+    if module is None or not package or '.' in package:
         return None
     path = os.path.abspath(str(module.__file__))
     directory = os.path.dirname(path)

@@ -309,6 +309,17 @@ def test_package_of_the_file_itself_need_not_be_installed(
     )
 
 
+def test_package_that_has_been_found_is_not_searched(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A package of the same name above the file has nothing to do with the missing module."""
+    (directory / 'json').mkdir()
+    (directory / 'json' / '__init__.py').write_text('')
+    (directory / 'json' / 'inner.py').write_text('import json.nothing')
+    with pytest.raises(ModuleNotFoundError) as raised:
+        load_target(str(directory / 'json' / 'inner.py'))
+    print_traceback(raised.value, __file__)
+    assert 'install the missing package' in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.fixture
 def factories(directory: Path) -> None:
     (directory / 'cli_factories.py').write_text(FACTORIES)
