@@ -357,13 +357,26 @@ def _chain_problem(settings: ContextSettings, certfile: str, error: Exception) -
     if not (os.path.isfile(certfile) and os.path.isfile(keyfile)):
         # a pipe can be read only once
         return str(error)
-    with open(certfile, 'rb') as chain, open(keyfile, 'rb') as keys:
-        certificates, key = chain.read(), keys.read()
+    try:
+        with open(certfile, 'rb') as chain, open(keyfile, 'rb') as keys:
+            certificates, key = chain.read(), keys.read()
+    except OSError as unreadable:
+        # OpenSSL has not come to the key
+        return f'{unreadable.filename}: {unreadable.strerror}'
     if b'CERTIFICATE-----' not in certificates:
         return f'{certfile} has no certificate in PEM format'
     if b'PRIVATE KEY-----' not in key:
         return f'{keyfile} has no private key in PEM format{"" if settings.keyfile else "; set keyfile, too"}'
-    if b'ENCRYPTED' in key:
+    if b'ENCRYPTED' in key and _is_chain(certfile):
         wrong = 'password is wrong' if settings.password else 'set password, or use a key without encryption'
         return f'the key is encrypted; {wrong}'
     return str(error)
+
+
+def _is_chain(certfile: str) -> bool:
+    """Return whether OpenSSL can read the certificates of ``certfile``."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certfile)
+    except ssl.SSLError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import ssl
@@ -288,6 +289,7 @@ def test_bad_settings_are_refused(listen: MakeServer, options: dict[str, Any], m
         ({'keyfile': 'encrypted'}, 'the key is encrypted; set password, or use a key without encryption'),
         ({'keyfile': 'encrypted', 'password': 'x'}, 'the key is encrypted; password is wrong'),
         ({'keyfile': 'truncated'}, r'\[SSL\] PEM lib'),
+        ({'certfile': 'broken', 'keyfile': 'encrypted', 'password': 'x'}, r'\[SSL\] PEM lib'),
     ],
 )
 def test_reason_against_a_certificate_is_given(
@@ -302,6 +304,7 @@ def test_reason_against_a_certificate_is_given(
             'KEY-----\n', 'KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-CBC,00\n\n', 1
         ),
         'truncated': text[: start // 2],
+        'broken': text[start:].replace('-----\n', '-----\n!', 1),
     }
     paths = {'server': certificates.server, 'other': certificates.other}
     for name, content in contents.items():
@@ -310,6 +313,24 @@ def test_reason_against_a_certificate_is_given(
     given = {name: paths.get(value, value) for name, value in options.items()}
     with pytest.raises(InvalidInput, match=f'cannot be used: {reason.format(**paths)}'):
         listen(**given)
+
+
+def test_key_that_cannot_be_opened_is_reported(
+    listen: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although OpenSSL has refused the certificate before; root can open each file."""
+    certfile, keyfile = tmp_path / 'certificate', tmp_path / 'key'
+    for file in (certfile, keyfile):
+        file.write_text('nothing')
+
+    def open_readable(path: str, *args: Any) -> Any:
+        if path == str(keyfile):
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return open(path, *args)
+
+    monkeypatch.setattr('geventnode.tls.contexts.open', open_readable, raising=False)
+    with pytest.raises(InvalidInput, match=f'cannot be used: {keyfile}: Permission denied'):
+        listen(certfile=str(certfile), keyfile=str(keyfile))
 
 
 def test_settings_beside_a_context_are_refused(listen: MakeServer, certificates: Certificates) -> None:
