@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
+from geventnode.stream.files import File
 from geventnode.stream.readable import ReadableBase
 from geventnode.stream.turn import Turn
 
@@ -17,6 +18,9 @@ __all__ = ['BodySource', 'check_file', 'is_body_source']
 
 #: Bytes that one read of a file requests.
 READ_SIZE = 65536
+
+#: The methods that decide which bytes are read, and from where.
+READERS = 'read', 'readinto', 'seek', 'tell', 'fileno'
 
 
 def is_body_source(data: Any) -> bool:
@@ -65,7 +69,7 @@ class BodySource:
             yield from self._source
             return
         # read() of a stream waits for all of the size: a body that is passed on would be held back
-        read = self._source.read1 if isinstance(self._source, ReadableBase) else self._source.read
+        read = self._source.read1 if isinstance(self._source, (ReadableBase, File)) else self._source.read
         turn = Turn()
         missing = self._limit if self.size is None else self.size
         while missing is None or missing > 0:
@@ -98,9 +102,13 @@ def _plain_file(file: Any) -> Any:
     None for any other: its descriptor can have other bytes, as that of a gzip file has the compressed ones.
     """
     plain = _reader(file)
-    if type(plain) in (io.BufferedReader, io.BufferedRandom):
-        return plain if type(plain.raw) is io.FileIO else None
-    return plain if type(plain) is io.FileIO else None
+    raw = plain.raw if _reads_as(plain, io.BufferedReader) or _reads_as(plain, io.BufferedRandom) else plain
+    return plain if _reads_as(raw, io.FileIO) else None
+
+
+def _reads_as(file: Any, kind: type) -> bool:
+    """Return whether ``file`` reads as ``kind`` does: a subclass can, for instance, have only its own ``close``."""
+    return isinstance(file, kind) and all(getattr(type(file), name) is getattr(kind, name) for name in READERS)
 
 
 def _size(file: Any) -> int | None:

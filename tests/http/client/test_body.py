@@ -95,7 +95,8 @@ def test_object_with_read_is_chunked(recorder: Recorder) -> None:
     assert (sent.value('Transfer-Encoding'), len(sent.body)) == ('chunked', 100000)
 
 
-def test_stream_is_sent_as_it_arrives(origin: MakeOrigin) -> None:
+@pytest.mark.parametrize('given', [lambda stream: stream, Readable.makefile])
+def test_stream_is_sent_as_it_arrives(origin: MakeOrigin, given: Any) -> None:
     """As a request or response that is passed on: its source can wait for the answer to its first piece."""
     source = Readable()
 
@@ -108,7 +109,7 @@ def test_stream_is_sent_as_it_arrives(origin: MakeOrigin) -> None:
         assert peer.until(b'\r\n\r\n') == b'0\r\n\r\n'
         peer.send(HELLO)
 
-    assert http.request(origin(script).url, method='POST', body=source).get_response(GUARD).read() == b'hello'
+    assert http.request(origin(script).url, method='POST', body=given(source)).get_response(GUARD).read() == b'hello'
 
 
 def test_file_that_shrinks_fails_the_request(origin: MakeOrigin, tmp_path: Path) -> None:

@@ -206,6 +206,14 @@ class InvertedRaw(io.FileIO):
         return size
 
 
+class Unchanged(io.FileIO):
+    """A file with the bytes of its descriptor, such as one that is deleted when it is closed."""
+
+
+class UnchangedReader(io.BufferedReader):
+    """The same, with a buffer."""
+
+
 class OnlyRead:
     """A wrapper without a descriptor."""
 
@@ -262,6 +270,17 @@ def test_wrapped_file_is_sent_by_the_kernel(serve: Serve, path: Path, monkeypatc
             monkeypatch.setattr(os, 'read', None)
             response.send_file(Delegating(Delegating(file)))
             assert file.tell() == len(DATA)
+
+    reply = serve(listener).get()
+    assert reply.values('Content-Length') == [str(len(DATA))]
+    assert reply.body == DATA
+
+
+@pytest.mark.parametrize('open_it', [Unchanged, lambda path: UnchangedReader(Unchanged(path))])
+def test_subclass_that_reads_as_its_base_has_a_length(serve: Serve, path: Path, open_it: Any) -> None:
+    def listener(request: Any, response: Any) -> None:
+        with open_it(path) as file:
+            response.send_file(file)
 
     reply = serve(listener).get()
     assert reply.values('Content-Length') == [str(len(DATA))]
