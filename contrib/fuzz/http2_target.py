@@ -281,10 +281,8 @@ def check_engine(engine: Engine) -> None:
     if engine._receive_window + engine._uncredited + unconsumed != limits.connection_window:
         raise Finding('credit', f'of the connection: {engine._receive_window} + {engine._uncredited} + {unconsumed}')
     for stream in engine.streams.values():
-        if not stream.ended and stream.receive_window + stream.uncredited + stream.unconsumed not in (
-            limits.initial_window_size,
-            65535,
-        ):
+        window = stream.receive_window + stream.uncredited + stream.unconsumed
+        if not stream.ended and (window != stream.window_size or window > max(limits.largest_window, 65535)):
             raise Finding(
                 'credit',
                 f'of stream {stream.id}: {stream.receive_window} + {stream.uncredited} + {stream.unconsumed}',

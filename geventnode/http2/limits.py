@@ -35,6 +35,8 @@ class ConnectionLimits:
     max_concurrent_streams: int = 100
     #: Bytes of a request body that a client can send before the application has read any.
     initial_window_size: int = DEFAULT_WINDOW
+    #: The same of a body that the application has read as fast as it arrived, or ``initial_window_size`` if larger.
+    max_window_size: int = 1048576
     #: Bytes of the largest frame that is accepted.
     max_frame_size: int = 16384
     #: Bytes of the names and values of a head, plus 32 for each field; None: ``max_header_size``.
@@ -62,12 +64,17 @@ class ConnectionLimits:
         object.__setattr__(self, 'hard_header_list', size * HARD_FACTOR)
 
     @property
+    def largest_window(self) -> int:
+        """Bytes of the largest window of a stream."""
+        return max(self.initial_window_size, self.max_window_size)
+
+    @property
     def connection_window(self) -> int:
         """Bytes that a client can send on all streams together.
 
         It is enough for the windows of all streams, so that a stream without a reader stops no other one.
         """
-        return min(max(self.initial_window_size * self.max_concurrent_streams, DEFAULT_WINDOW), MAX_WINDOW)
+        return min(max(self.largest_window * self.max_concurrent_streams, DEFAULT_WINDOW), MAX_WINDOW)
 
 
 class FrameCounter:

@@ -224,6 +224,10 @@ class IHTTPServer(IServer):
     http2_initial_window_size: int = Attribute(
         'Bytes of the body of an HTTP/2 request that a client can send before the application has read any. 65535.'
     )
+    http2_max_window_size: int = Attribute(
+        'Bytes of the body of an HTTP/2 request that a client can send ahead while the application reads as fast as '
+        'they arrive: the window begins with ``http2_initial_window_size``, and doubles. 1048576.'
+    )
     http2_max_frame_size: int = Attribute('Bytes of the largest HTTP/2 frame that is accepted. 16384.')
     http2_max_header_list_size: int | None = Attribute(
         'Bytes of the names and values of an HTTP/2 request, and 32 for each field. 431; GOAWAY above four times the '

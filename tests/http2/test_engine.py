@@ -312,6 +312,40 @@ def test_unread_bodies_of_all_other_streams_stop_none() -> None:
         tested.consumed(event.stream, len(event.data))
 
 
+@pytest.mark.parametrize(
+    ('limits', 'sizes'),
+    [
+        ({}, [131_070, 262_140, 524_280, 1_048_560, 1_048_576]),
+        ({'max_window_size': 100_000}, [100_000, 100_000]),
+        ({'max_window_size': 1}, [65535, 65535]),
+    ],
+)
+def test_window_grows_while_all_is_consumed(limits: dict[str, int], sizes: list[int]) -> None:
+    tested = engine(**limits)
+    [begun] = tested.receive(PREFACE + SETTINGS + head(), 0.0)
+    assert isinstance(begun, HeadReceived)
+    stream = begun.stream
+    seen = []
+    while len(seen) < len(sizes):
+        before = stream.receive_window
+        [_] = tested.receive(frame(0, 0, 1, bytes(16384)), 0.0)
+        tested.consumed(stream, 16384)
+        if stream.receive_window > before - 16384:
+            assert stream.receive_window == stream.window_size
+            seen.append(stream.window_size)
+    assert seen == sizes
+
+
+def test_window_does_not_grow_for_a_slow_reader() -> None:
+    tested = engine()
+    [begun, _] = tested.receive(PREFACE + SETTINGS + head() + frame(0, 0, 1, bytes(1)), 0.0)
+    assert isinstance(begun, HeadReceived)
+    for _ in range(100):
+        list(tested.receive(frame(0, 0, 1, bytes(16384)), 0.0))
+        tested.consumed(begun.stream, 16384)
+    assert begun.stream.window_size == 65535
+
+
 def test_no_bytes_are_no_credit() -> None:
     tested = engine(max_concurrent_streams=1)
     [begun, *_] = tested.receive(PREFACE + SETTINGS + head() + frame(0, 0, 1, bytes(13107)) * 5, 0.0)

@@ -55,6 +55,28 @@ def test_window_of_the_server_is_an_option(connect_h2: Connect, size: int) -> No
     assert client.response(number).body == b'abc'
 
 
+def test_window_grows_while_the_body_is_read(connect_h2: Connect) -> None:
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        size = len(request.read(BIG))
+        go_on.wait()
+        response.end(str(size + len(request.read())))
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    client.send_data(number, bytes(BIG))
+    # as much as has been unread at any time
+    client.until(lambda: client.h2.local_flow_control_window(number) > 500_000)
+    client.send_data(number, bytes(client.h2.local_flow_control_window(number)))
+    settle()
+    assert client.h2.local_flow_control_window(number) == 0
+    assert 500_000 < client.site.server.statistics()['buffered'] <= 1048576
+    go_on.set()
+    client.send_data(number, b'x', end=True)
+    assert int(client.response(number).body) > BIG + 500_000
+
+
 def test_writer_waits_for_the_window(connect_h2: Connect) -> None:
     log = Log()
     drained = Event()
@@ -166,7 +188,8 @@ def test_small_credits_of_a_connection_reach_all_streams_in_turn(connect_h2: Con
     assert [end - start for start, end in zip(before, after, strict=True)] == [2 * 16384] * 4
 
 
-def test_body_larger_than_all_buffers_in_both_directions(connect_h2: Connect) -> None:
+@pytest.mark.parametrize('window', [65535, 1048576])
+def test_body_larger_than_all_buffers_in_both_directions(connect_h2: Connect, window: int) -> None:
     sizes: list[int] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -176,14 +199,14 @@ def test_body_larger_than_all_buffers_in_both_directions(connect_h2: Connect) ->
             response.write(chunk)
         response.end()
 
-    client = connect_h2(listener)
+    client = connect_h2(listener, http2_max_window_size=window)
     number = client.start('POST', '/')
     piece = bytes(50_000)
     total = 200 * len(piece)
     for index in range(200):
         client.send_data(number, piece, end=index == 199)
     assert len(client.response(number).body) == total
-    assert max(sizes) <= 65535 + 65536 + 16384
+    assert max(sizes) <= window + 65536 + 16384
 
 
 def test_reset_wakes_a_blocked_writer(connect_h2: Connect) -> None:

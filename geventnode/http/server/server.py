@@ -74,6 +74,7 @@ class ServerOptions(TypedDict, total=False):
     http2_max_frame_size: int
     http2_max_header_list_size: int | None
     http2_max_resets: int
+    http2_max_window_size: int
     http2_max_window_updates: int
     keep_alive_timeout: float
     keep_alive_timeout_buffer: float
@@ -181,6 +182,9 @@ class Server(NetServer):
     )
     http2_initial_window_size = Option(
         between(1, 2**31 - 1), 65535, 'Bytes of an HTTP/2 request body that are accepted before any was read.'
+    )
+    http2_max_window_size = Option(
+        between(1, 2**31 - 1), 1048576, 'The same, of a body that the listener has read as fast as it arrived.'
     )
     http2_max_frame_size = Option(between(16384, 2**24 - 1), 16384, 'Bytes of the largest frame that is accepted.')
     http2_max_header_list_size = Option(
@@ -319,6 +323,7 @@ class Server(NetServer):
             self._limits,
             max_concurrent_streams=self.http2_max_concurrent_streams,
             initial_window_size=self.http2_initial_window_size,
+            max_window_size=self.http2_max_window_size,
             max_frame_size=self.http2_max_frame_size,
             max_header_list_size=self.http2_max_header_list_size,
             max_continuations=self.http2_max_continuations,
@@ -651,6 +656,7 @@ def create_server(listener: RequestListener | None = None, **options: Unpack[Ser
     :param http2: whether HTTP/2 is served, too; it needs the extra ``http2``. False.
     :param http2_max_concurrent_streams: requests of one HTTP/2 connection at the same time. 100.
     :param http2_initial_window_size: the size of an unread body that is accepted of an HTTP/2 request. 65535.
+    :param http2_max_window_size: the same of a body that the listener has read as fast as it arrived. 1048576.
     :param http2_max_frame_size: the size of the largest HTTP/2 frame. 16384.
     :param http2_max_header_list_size: the size of the fields of an HTTP/2 request, and 32 for each. None:
         ``max_header_size``.
