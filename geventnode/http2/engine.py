@@ -687,7 +687,8 @@ class Engine:
         if stream.uncredited * 2 >= stream.window_size:
             credit = stream.uncredited
             if not stream.unconsumed:
-                growth = min(stream.window_size, self.limits.largest_window - stream.window_size)
+                # it is larger than wanted before the client has received the SETTINGS frame
+                growth = max(min(stream.window_size, self.limits.largest_window - stream.window_size), 0)
                 stream.window_size += growth
                 credit += growth
             stream.receive_window += credit

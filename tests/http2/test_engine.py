@@ -336,6 +336,16 @@ def test_window_grows_while_all_is_consumed(limits: dict[str, int], sizes: list[
     assert seen == sizes
 
 
+def test_small_window_that_is_not_acknowledged_gets_its_credit() -> None:
+    tested = engine(initial_window_size=1, max_window_size=1)
+    # SETTINGS_INITIAL_WINDOW_SIZE is on its way, so that the client sends as much as without it
+    [begun, *_] = tested.receive(PREFACE + SETTINGS + head() + frame(0, 0, 1, bytes(16384)) * 3, 0.0)
+    assert isinstance(begun, HeadReceived)
+    tested.take_output()
+    tested.consumed(begun.stream, 3 * 16384)
+    assert [update.window_increment for update in frames_of(tested.take_output())] == [3 * 16384] * 2
+
+
 def test_window_does_not_grow_for_a_slow_reader() -> None:
     tested = engine()
     [begun, _] = tested.receive(PREFACE + SETTINGS + head() + frame(0, 0, 1, bytes(1)), 0.0)
