@@ -22,8 +22,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -212,7 +212,7 @@ class ForkServer:
 
     def __init__(self, program: str, directory: Path) -> None:
         self._program = program
-        self._address = str(directory / program.replace(' ', '-'))
+        self._address = directory / program.replace(' ', '-')
         # before any test, which would seem to have left the descriptors
         self._control, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connected = False
@@ -260,24 +260,23 @@ class ForkServer:
 
     def _connect(self, paths: str) -> None:
         """Connect to the fork server, and begin it before if there is none."""
-        with open(f'{self._address}.lock', 'w') as lock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                door.connect(self._address)
-            except (FileNotFoundError, ConnectionRefusedError):
-                self._begin(paths)
-                door.connect(self._address)
+        with _locked(self._address), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            with _shortened(self._address) as address:
+                try:
+                    door.connect(address)
+                except (FileNotFoundError, ConnectionRefusedError):
+                    self._begin(address, paths)
+                    door.connect(address)
             socket.send_fds(door, [b'connect'], [self._other.fileno()])
         self._other.close()
 
-    def _begin(self, paths: str) -> None:
+    def _begin(self, address: str, paths: str) -> None:
         """Begin the process of the fork server. It is in the background, as others can use it longer."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._address)
+        self._address.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            door.bind(self._address)
+            door.bind(address)
             subprocess.run(
-                [sys.executable, __file__, self._program, str(door.fileno())],
+                [sys.executable, __file__, self._program, str(door.fileno()), str(self._address)],
                 check=True,
                 pass_fds=[door.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -293,6 +292,24 @@ class ForkServer:
                 self._control.recv(1)
 
 
+@contextmanager
+def _locked(address: Path) -> Iterator[None]:
+    """Let no other process connect to a fork server, begin it, or end it. Blocks while another one has the lock."""
+    with open(f'{address}.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _shortened(address: Path) -> Iterator[str]:
+    """Yield another path of a socket: one has at most 107 bytes (unix(7)), and directories can have long names."""
+    directory = os.open(address.parent, os.O_RDONLY)
+    try:
+        yield f'/proc/self/fd/{directory}/{address.name}'
+    finally:
+        os.close(directory)
+
+
 # -- the fork server --------------------------------------------------------------------------------------------------
 
 
@@ -300,10 +317,14 @@ class _Forks:
     """The running forks, and the processes that have started them.
 
     :param door: a socket that receives a connection of each of the latter; ``accept()`` would make patched sockets.
+    :param address: of this socket.
     """
 
-    def __init__(self, door: socket.socket) -> None:
+    def __init__(self, door: socket.socket, address: Path) -> None:
         self._door = door
+        # recv_fds() ignores its flags (CPython 3.13), MSG_DONTWAIT among them
+        self._door.setblocking(False)
+        self._address = address
         self._poll = _poll()
         self._poll.register(door, select.POLLIN)
         #: The connections, by their descriptors.
@@ -385,15 +406,20 @@ class _Forks:
         del self._clients[client.fileno()]
         self._poll.unregister(client)
         if not self._clients:
-            # no other process finds the socket from now on, but one can have connected
-            with suppress(FileNotFoundError):
-                os.unlink(self._door.getsockname())
-            self._door.setblocking(False)
+            self._end()
+        client.close()
+
+    def _end(self) -> None:
+        """Exit, unless another process has connected meanwhile."""
+        # the directory can be gone: no process finds this one then
+        with suppress(FileNotFoundError), _locked(self._address):
             try:
                 self._accept()
             except BlockingIOError:
-                sys.exit()
-        client.close()
+                self._address.unlink()
+            else:
+                return
+        sys.exit()
 
 
 def _become(module: str, request: dict[str, Any], received: Sequence[int], path: Sequence[str]) -> None:
@@ -419,7 +445,7 @@ def _become(module: str, request: dict[str, Any], received: Sequence[int], path:
     sys.orig_argv[:] = [sys.executable, '-m', module, *request['arguments']]
 
 
-def main(name: str, descriptor: int) -> None:
+def main(name: str, descriptor: int, address: str) -> None:
     """Load a program in the background, and run it in each fork. Blocks until the tests' processes have ended."""
     if _fork():
         os._exit(0)
@@ -431,10 +457,10 @@ def main(name: str, descriptor: int) -> None:
     # Collections in the forks, those at their end among them, would visit the loaded objects, and copy their pages.
     gc.collect()
     gc.freeze()
-    request, received = _Forks(door).next()
+    request, received = _Forks(door, Path(address)).next()
     _become(module, request, received, path)
     runpy.run_module(module, run_name='__main__', alter_sys=True)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,35 @@ def test_ends_of_forks(tmp_path: Path) -> None:
         assert served.process.wait(PATIENCE) == -signal.SIGKILL == served.process.poll()
 
 
-def test_forks_end_with_their_process(tmp_path: Path) -> None:
+def test_forks_end_with_their_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of failed tests do not remain. Processes share a fork server, which ends with the last of them."""
-    with contextlib.closing(ForkServer('geventnode serve', tmp_path)) as server:
-        remaining = serving(server)
-        with contextlib.closing(ForkServer('geventnode serve', tmp_path)) as other:
-            ended = serving(other)
-            assert parent(ended) == parent(remaining) != os.getpid()
-        assert ended.poll() == -signal.SIGKILL
-        assert remaining.poll() is None
-        assert any(each.is_socket() for each in tmp_path.iterdir())
-    assert remaining.poll() == -signal.SIGKILL
-    assert not any(each.is_socket() for each in tmp_path.iterdir())
+    # longer than the path of a socket
+    directory = tmp_path / ('directory' * 12)
+    directory.mkdir()
+    first, second, third = (ForkServer('geventnode serve', directory) for _ in range(3))
+    remaining = serving(first)
+    with contextlib.closing(second):
+        ended = serving(second)
+        shared = parent(ended)
+        assert shared == parent(remaining) != os.getpid()
+    assert ended.poll() == -signal.SIGKILL
+    assert remaining.poll() is None
+
+    def send(*arguments: Any) -> int:
+        """Connect when the last other process has ended."""
+        monkeypatch.undo()
+        first._control.shutdown(socket.SHUT_WR)
+        remaining.wait(PATIENCE)
+        return socket.send_fds(*arguments)
+
+    with contextlib.closing(third):
+        monkeypatch.setattr(socket, 'send_fds', send)
+        latest = serving(third)
+        first.close()
+        assert parent(latest) == shared
+        assert any(each.is_socket() for each in directory.iterdir())
+    assert (remaining.poll(), latest.poll()) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert not any(each.is_socket() for each in directory.iterdir())
 
 
 def serving(server: ForkServer) -> Forked:
