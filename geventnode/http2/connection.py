@@ -531,7 +531,7 @@ class Connection(ServedConnection):
         assert self.unflushed is not None
         del self.unflushed[response]
         response.destroyed = True
-        gevent.spawn(response.emit, 'close')
+        response._spawn_close()
 
     def _forget_if_done(self, stream: Stream) -> None:
         if stream.state.ended and stream.state.local_ended:

@@ -237,7 +237,7 @@ class Connection(ServedConnection):
         unflushed, self.unflushed = self.unflushed, None
         for response in unflushed or ():
             response.destroyed = True
-            gevent.spawn(response.emit, 'close')
+            response._spawn_close()
         if error is not None and server.listener_count('clientError') and isinstance(error, OSError):
             gevent.spawn(server.emit, 'clientError', error, self.socket)
 
@@ -921,8 +921,7 @@ _ended_parser.take_rest()
 def emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None:
     """Emit the events of a client that has disconnected. Run by a greenlet."""
     request.emit('aborted')
-    if not response._close_emitted:
-        response.emit('close')
+    response._emit_close()
     if request.listener_count('error'):
         request._report_error(request._error or DisconnectReason('the client went away before the exchange was over'))
     request.emit('close')

@@ -112,8 +112,6 @@ class ServerResponse(OutgoingMessage):
     _rejects_bad_body: bool = False
     #: Whether the server has sent an error response instead of this response.
     _overridden: bool = False
-    #: Whether ``'close'`` is emitted because the response does not end, although the client is there.
-    _close_emitted: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -614,7 +612,7 @@ class ServerResponse(OutgoingMessage):
     def _on_short_body(self, missing: int) -> None:
         self.destroyed = True
         self._error = ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length')
-        self._emit_close()
+        self._spawn_close()
         self._connection.response_fell_short(self, missing)
 
     def _on_destroyed(self, error: BaseException | None) -> None:
@@ -647,14 +645,25 @@ class ServerResponse(OutgoingMessage):
             closed.
         """
         self.destroyed = True
-        self._emit_close()
+        self._spawn_close()
+
+    def _spawn_close(self) -> None:
+        """Emit ``'close'`` in a greenlet, unless it has no listener."""
+        if self.listener_count('close'):
+            gevent.spawn(self._emit_close)
 
     def _emit_close(self) -> None:
-        """Emit ``'close'`` once, in a greenlet, unless a disconnect does."""
-        if not self._close_emitted and not self.request.aborted:
-            self._close_emitted = True
-            if self._listeners is not None:
-                gevent.spawn(self.emit, 'close')
+        """Emit ``'close'``, once to each listener. Run by a greenlet.
+
+        It has two occasions if the client ends its direction, and the response does not finish. Listeners can be added
+        in between.
+        """
+        notified = tuple(self._listeners.get('close', ())) if self._listeners else ()
+        try:
+            self.emit('close')
+        finally:
+            for listener in notified:
+                self.remove_listener('close', listener)
 
     def _on_passed_on(self) -> None:
         """Do nothing: an ``'upgrade'`` or ``'connect'`` listener gets the connection, and responds itself."""

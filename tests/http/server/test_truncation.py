@@ -144,3 +144,24 @@ def test_response_that_does_not_finish_is_closed(serve: Serve, end: Any, error: 
     serve(listener).send(get()).rest()
     log.wait_for(error)
     assert log == ['close', error]
+
+
+@pytest.mark.parametrize(('end', 'error'), ENDS.values(), ids=ENDS)
+def test_response_that_does_not_finish_after_a_disconnect_is_closed(
+    serve: Serve, end: Any, error: type[Exception]
+) -> None:
+    """The disconnect has emitted ``'close'`` before; it is emitted once to each listener."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('close', log.note('close'))
+        log.append('waits')
+        log.wait_for('close')
+        stream.finished(response, lambda error: log.append(type(error)), readable=False)
+        end(response)
+
+    client = serve(listener).send(get())
+    log.wait_for('waits')
+    client.half_close().rest()
+    log.wait_for(error)
+    assert log == ['waits', 'close', error]
