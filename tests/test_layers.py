@@ -591,8 +591,8 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.server.response.ServerResponse': (
         'the connection, the observers and WSGI drive a response',
         (
-            '_awaits_continue _close_emitted _continue_to_body _end_if_whole _hijack _on_aborted _on_passed_on'
-            ' _overridden _override _rejects_bad_body _upgraded _write_rendered'
+            '_awaits_continue _continue_to_body _emit_close _end_if_whole _hijack _on_aborted _on_passed_on'
+            ' _overridden _override _rejects_bad_body _spawn_close _upgraded _write_rendered'
         ),
     ),
     'geventnode.http.server.server.Server': (
