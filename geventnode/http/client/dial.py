@@ -43,7 +43,7 @@ class Dial:
         self._cancelled = False
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
         self._expires = min(monotonic() + (request._connect_timeout or NEVER), request._deadline)
-        deadlines(request.agent._hub).watch(self, awaited=True)
+        deadlines(request.agent._hub).watch(self, awaited=self._expires != NEVER)
         self._greenlet = gevent.spawn(self._run, create)
 
     def cancel(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.exceptions import LoopExit
 
 from geventnode import http
 from geventnode.errors import RequestTimeout, SocketHangUp
@@ -366,6 +367,22 @@ def test_create_connection_that_waits_for_nothing_ends_in_time() -> None:
             http.get(
                 'http://made.up/', agent=pool, create_connection=lambda options: Event().wait(), connect_timeout=0.02
             ).get_response()
+        # the function ends in the next turn of the loop
+        gevent.sleep(0)
+
+    in_another_thread(fetch)
+
+
+def test_create_connection_without_a_limit_does_not_keep_the_loop_running() -> None:
+    """It would run for ever, instead of reporting that nothing can happen."""
+
+    def fetch() -> None:
+        with http.Agent() as pool:
+            request = http.get(
+                'http://made.up/', agent=pool, create_connection=lambda options: Event().wait(), connect_timeout=None
+            )
+            with pytest.raises(LoopExit):
+                request.get_response()
         # the function ends in the next turn of the loop
         gevent.sleep(0)
 
