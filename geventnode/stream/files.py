@@ -80,7 +80,7 @@ class File(io.BufferedReader):
             while line := self.readline():
                 lines.append(line)
                 size += len(line)
-                if hint is not None and 0 < hint <= size:
+                if hint is not None and 0 < hint < size:
                     break
         except BaseException:
             # before the part of a line that readline() has put back
