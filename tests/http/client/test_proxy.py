@@ -7,6 +7,7 @@ import copy
 import logging
 import os
 import pickle
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -645,7 +646,10 @@ def test_late_step_is_named(
     pool: MakePool, origin: MakeOrigin, script: Any, scheme: str, step: str, limit: str
 ) -> None:
     url = f'{scheme}://user:secret@127.0.0.1:{origin(script).port}'
-    request = https.get('https://localhost/', agent=pool(proxy=url), **{limit: 0.05})
+    request: Any = https.get('https://localhost/', agent=pool(proxy=url), **{limit: 60})
+    until(lambda: request._connect_step == step)
+    # a limit that passes by itself can pass in an earlier step
+    request._dial._on_deadline(monotonic() + 61)
     with pytest.raises(RequestTimeout) as caught:
         request.get_response()
     shown = url.replace('user:secret@', '')
