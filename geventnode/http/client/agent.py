@@ -473,7 +473,6 @@ class Agent:
                 hang_up = SocketHangUp(f'socket hang up: {origin} closed the connection without a response')
                 hang_up.__cause__ = error
                 error = hang_up
-        request._origin.locate(error, connection.phase)
         request._fail(error)
         self._remove(connection)
 

@@ -713,15 +713,7 @@ class Connection:
         elif state is _WAITING and request is not None:
             request.destroy(inherited_error())
 
-    # -- for errors and observers ---------------------------------------------------------------------------------
-
-    @property
-    def phase(self) -> str:
-        """The step of an exchange without a response; see :attr:`geventnode.errors.GeventnodeError.phase`."""
-        socket = self.socket
-        if socket.pending:
-            return 'connect'
-        return 'handshake' if socket.handshaking else 'response' if self.sent else 'send'
+    # -- for observers --------------------------------------------------------------------------------------------
 
     @property
     def is_unread(self) -> bool:

@@ -428,7 +428,7 @@ class ClientRequest(OutgoingMessage):
             # it would end the greenlet that waits for the response, which has not started it
             late = RequestTimeout(f'{self._origin}: the source of the body has raised a timeout ({error})')
             late.__cause__ = error
-            self._origin.locate(late, 'response')
+            self._origin.locate(late, 'send')
             self._abort_with(late)
         except BaseException:
             self._abort_with(ConnectionClosed('the greenlet that sent the body was killed'))
@@ -666,10 +666,15 @@ class ClientRequest(OutgoingMessage):
 
     @property
     def _phase(self) -> str:
-        """The step that is under way before the response, for errors."""
+        """The step before the response; see :attr:`geventnode.errors.GeventnodeError.phase`."""
         if self._connection is None:
             return 'queue' if self._dial is None else 'connect'
-        return self._connection.phase
+        socket = self._connection.socket
+        if socket.pending:
+            return 'connect'
+        if socket.handshaking:
+            return 'handshake'
+        return 'response' if self.writable_finished else 'send'
 
     @property
     def _upgrade_event(self) -> str:
@@ -776,10 +781,9 @@ class ClientRequest(OutgoingMessage):
         except BaseException as error:
             if error is timer:
                 late = RequestTimeout(f'{self._origin}: no answer within the timeout of {call}() ({timeout} seconds)')
-                self._origin.locate(late, call)
                 if continued:
+                    self._origin.locate(late, call)
                     raise late from None
-                late.phase = 'response'
                 self._abort_with(late)
             else:
                 self._on_wait_interrupted()

@@ -130,7 +130,7 @@ def test_timeout_of_an_iterable_fails_the_request(origin: MakeOrigin) -> None:
     request = http.request(origin().url, method='POST', body=pieces())
     with pytest.raises(RequestTimeout, match=r'the source of the body has raised a timeout \(7 seconds\)') as raised:
         request.get_response()
-    assert (raised.value.phase, type(raised.value.__cause__)) == ('response', gevent.Timeout)
+    assert (raised.value.phase, type(raised.value.__cause__)) == ('send', gevent.Timeout)
 
 
 @pytest.mark.parametrize('error', [ZeroDivisionError, ConnectionClosed('of another connection')])

@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from geventnode import http, https, net, websocket
 from geventnode.errors import (
@@ -270,6 +271,35 @@ def test_phase_of_a_request_that_is_given_up(origin: MakeOrigin, agent: Any, pha
     with pytest.raises(GeventnodeError) as raised:
         request.get_response()
     assert (raised.value.phase, raised.value.port) == (phase, server.port)
+
+
+@pytest.mark.parametrize('end', ['timeout', 'deadline', 'get_response', 'abort', 'close'])
+def test_phase_while_the_server_does_not_receive(origin: MakeOrigin, end: str) -> None:
+    """The body is queued: the server cannot have received the request."""
+    limits: dict[str, Any] = {end: 0.02} if end in ('timeout', 'deadline') else {}
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        go_on.wait()
+
+    request = http.request(origin(script).url, method='POST', body=bytes(20_000_000), **limits)
+    until(lambda: not request.socket.pending)
+    if end == 'abort':
+        request.abort()
+    elif end == 'close':
+        go_on.set()
+    with pytest.raises(GeventnodeError) as raised:
+        request.get_response(0.02 if end == 'get_response' else None)
+    assert raised.value.phase == 'send'
+    go_on.set()
+
+
+def test_phase_of_a_wait_for_a_queued_request(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(max_sockets=1), origin(silent)
+    http.get(server.url, agent=pool)
+    with pytest.raises(GeventnodeError, match=r'get_response\(\)') as raised:
+        http.get(server.url, agent=pool).get_response(0.001)
+    assert raised.value.phase == 'queue'
 
 
 def test_phase_of_a_connection_that_is_lost_while_it_sends(origin: MakeOrigin) -> None:
