@@ -390,17 +390,20 @@ class OutgoingMessage(EventEmitter):
         if not flushed:
             if not self.writable_need_drain:
                 self.writable_need_drain = True
-                self._out._when_flushed(self._on_drained)
+                self._await_drain()
             if callback is not None:
                 self._out._when_flushed(callback)
         elif callback is not None:
             callback()
         return flushed
 
+    def _await_drain(self) -> None:
+        self._out._when_flushed(self._on_drained)
+
     def _on_drained(self) -> None:
         if self._out.writable_length and not self._out.destroyed:
             # more data was queued meanwhile
-            self._out._when_flushed(self._on_drained)
+            self._await_drain()
             return
         self.writable_need_drain = False
         if self._state is not _ENDED:

@@ -396,8 +396,6 @@ class Socket(DuplexBase):
         if not self.destroyed:
             callbacks = self._send_queued()
             if callbacks is not None:
-                if not self._queue and self._protocol is not None:
-                    self._protocol.queue_drained()
                 self._run_callbacks(callbacks)
 
     def _on_attempt(self, event: str, address: Any, *error: BaseException) -> None:

@@ -704,7 +704,7 @@ class Agent:
             if not isinstance(request, Reservation)
         ]
         for connection in self._connections():
-            socket, request = connection.socket, connection.request
+            socket, request = connection.socket, connection.current_request
             if request is not None and (socket.pending or socket.handshaking or socket._has_queued):
                 begun.append(request)
         return [request for request in begun if not request._has_waiters]

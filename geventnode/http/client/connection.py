@@ -136,8 +136,8 @@ class Connection:
 
         #: The number of the current or last exchange, from 1.
         self.exchange_number = 0
-        #: The request until the head of its response has arrived; afterwards, and while its writer pauses, a weak
-        #: reference to it.
+        #: The request until the head of its response has arrived; afterwards, and while only its writer can end it, a
+        #: weak reference to it.
         self.request: ClientRequest | None = None
         self._request: weakref.ref[ClientRequest] | None = None
         #: Whether the request asks for a tunnel.
@@ -276,8 +276,6 @@ class Connection:
         """See :class:`geventnode.net.socket.Protocol`."""
         if self.state is _SENDING:
             self._advance()
-        elif self.state is _WAITING and not self.sent and self.request is not None:
-            self.on_writer_paused(self.request)
 
     def send_failed(self, error: BaseException) -> bool:
         """See :class:`geventnode.net.socket.Protocol`: the server can have responded already."""
@@ -566,8 +564,8 @@ class Connection:
 
     # -- a request or response without users ----------------------------------------------------------------------
 
-    def on_writer_paused(self, request: ClientRequest) -> None:
-        """Refer to ``request`` weakly: the kernel has all that was written of it, and its end is still to come.
+    def leave_to_writer(self, request: ClientRequest) -> None:
+        """Refer to ``request`` weakly until its end.
 
         Its listeners can end it, too, and nothing else refers to them: with one, it is not forgotten.
         """
@@ -575,7 +573,7 @@ class Connection:
             self.request, self._request = None, weakref.ref(request, self._on_forgotten)
 
     def on_listener_added(self, request: ClientRequest) -> None:
-        """Undo :meth:`on_writer_paused`."""
+        """Undo :meth:`leave_to_writer`."""
         if self.request is None and self.state is _WAITING and self.serves(request):
             self.request, self._request = request, None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
@@ -479,6 +480,16 @@ class ClientRequest(OutgoingMessage):
             error.__cause__ = self._failure or self._error
             raise error
 
+    def _await_drain(self) -> None:
+        # a queue that the server does not take must not keep a request that its writer has forgotten
+        drained = weakref.WeakMethod(self._on_drained)
+
+        def on_flushed() -> None:
+            if (found := drained()) is not None:
+                found()
+
+        self._out._when_flushed(on_flushed)
+
     def _on_complete(self) -> None:
         if self._connection is not None:
             self._connection.on_request_sent()
@@ -526,8 +537,8 @@ class ClientRequest(OutgoingMessage):
             out.transfer(socket)
             if self._state is _ENDED:
                 connection.on_request_sent()
-            elif not socket.pending and not socket._has_queued:
-                connection.on_writer_paused(self)
+            else:
+                connection.leave_to_writer(self)
         if self._events is not None:
             self._events.schedule(self)
 

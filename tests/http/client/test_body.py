@@ -245,6 +245,36 @@ def test_request_that_is_forgotten_before_its_end_frees_its_connection(
     assert pool.statistics()['failed'] == 1
 
 
+def test_request_that_is_forgotten_while_it_connects_frees_its_connection(
+    agent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = agent()
+    options: Any = {'lookup': lambda host, family: Event().wait()}
+    http.request('http://made.up/', agent=pool, method='POST', **options).write('x')
+    settle()
+    assert pool.total_socket_count == 0
+    assert 'a request was forgotten before its end()' in caplog.text
+
+
+def test_killed_writer_of_queued_data_frees_its_connection(
+    origin: MakeOrigin, agent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server receives nothing: the data would stay queued for ever."""
+    pool, go_on = agent(), Event()
+    server = origin(lambda peer: go_on.wait())
+
+    def write() -> None:
+        http.request(server.url, agent=pool, method='POST', timeout=None).write(bytes(20_000_000))
+
+    writer = gevent.spawn(write)
+    until(lambda: server.accepted)
+    writer.kill()
+    settle()
+    assert pool.total_socket_count == 0
+    assert 'a request was forgotten before its end()' in caplog.text
+    go_on.set()
+
+
 def test_request_that_only_a_listener_refers_to_is_kept(origin: MakeOrigin, agent: Any) -> None:
     began, collected, done = Event(), Event(), Event()
 
