@@ -164,6 +164,7 @@ class StreamResponse(ServerResponse):
         """See :meth:`geventnode.http.ServerResponse.send_file`; the file is read. Blocks until it is sent or queued."""
         self._check_thread()
         check_file(file)
+        self._send_corked()
         source = BodySource(file, size)
         if source.size is not None and (self._state is _OPEN or self._state is _FIXED):
             self._check_alive()

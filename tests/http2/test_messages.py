@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -425,3 +426,20 @@ def test_two_extras_are_not_imported_by_http() -> None:
 
     code = "import sys, geventnode.http, geventnode.https; print('h2' in sys.modules, 'hpack' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'False False\n'
+
+
+def test_file_follows_corked_pieces(connect_h2: Connect, tmp_path: Path) -> None:
+    (tmp_path / 'file').write_bytes(b'0123456789')
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/corked':
+            response.cork()
+            response.write('ab')
+        with (tmp_path / 'file').open('rb') as file:
+            response.send_file(file, 8)
+            assert file.tell() == 8
+
+    client = connect_h2(listener)
+    plain = fetch(client)
+    assert (plain.headers['content-length'], plain.body) == ('8', b'01234567')
+    assert fetch(client, '/corked').body == b'ab01234567'

@@ -508,6 +508,7 @@ class ServerResponse(OutgoingMessage):
         """
         self._check_thread()
         check_file(file)
+        self._send_corked()
         source = BodySource(file, size)
         count = source.size
         if count is not None and (self._state is _OPEN or self._state is _FIXED):
@@ -528,6 +529,11 @@ class ServerResponse(OutgoingMessage):
             # the bytes that the kernel did not copy are read
             source = BodySource(file, count)
         return self._send_chunks(source)
+
+    def _send_corked(self) -> None:
+        """Send the collected pieces, which precede a file. Blocks as :meth:`uncork` does."""
+        while self.writable_corked:
+            self.uncork()
 
     def _send_chunks(self, source: BodySource) -> ServerResponse:
         """Send the chunks of a file that is read, and end. Blocks as :meth:`end` does."""

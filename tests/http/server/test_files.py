@@ -206,6 +206,20 @@ class InvertedRaw(io.FileIO):
         return size
 
 
+@pytest.mark.parametrize('length', [None, 102])
+def test_file_follows_corked_pieces(serve: Serve, path: Path, length: int | None) -> None:
+    def listener(request: Any, response: Any) -> None:
+        if length is not None:
+            response.set_header('Content-Length', length)
+        response.cork()
+        response.cork()
+        response.write('ab')
+        with path.open('rb') as file:
+            response.send_file(file, 100)
+
+    assert serve(listener).get().body == b'ab' + DATA[:100]
+
+
 class Unchanged(io.FileIO):
     """A file with the bytes of its descriptor, such as one that is deleted when it is closed."""
 
