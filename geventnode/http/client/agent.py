@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 from gevent import get_hub
 from zope.interface import implementer
 
-from geventnode.errors import GeventnodeError, InvalidInput, QueueFull, SocketHangUp
+from geventnode.errors import GeventnodeError, InvalidInput, QueueFull, SocketHangUp, copy_for_raising
 from geventnode.http.client.connection import Connection, ConnectionState
 from geventnode.http.client.dial import Dial
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
@@ -356,7 +356,8 @@ class Agent:
             self._counts['failed'] += 1
             full = self._queue_full(request._origin)
             request._on_refused(full)
-            raise full
+            # a raised exception refers to the request, which keeps the other one
+            raise copy_for_raising(full)
         bucket.queue[request] = False
         self._adding = request
         self._process_queue(bucket)

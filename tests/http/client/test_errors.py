@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import logging
@@ -21,6 +22,7 @@ from geventnode.errors import (
     GeventnodeError,
     NameNotResolved,
     ParseError,
+    QueueFull,
     SocketHangUp,
 )
 from geventnode.net import Socket
@@ -239,6 +241,27 @@ def test_exchange_leaves_no_cycles(origin: MakeOrigin, script: Any) -> None:
                 pass
             del request
         until(lambda: _alive() <= before)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize('begin', ['end', 'flush_headers'])
+def test_refused_request_leaves_no_cycle(origin: MakeOrigin, agent: Any, begin: str) -> None:
+    """Under the load that fills the queue, the collector would have to free each of them."""
+    pool, server = agent(max_sockets=1, max_queued=0), origin(silent)
+    http.get(server.url, agent=pool)
+    settle()
+    gc.collect()
+    gc.disable()
+    try:
+        before = _alive()
+        request = http.request(server.url, agent=pool, method='POST')
+        with contextlib.suppress(QueueFull):
+            getattr(request, begin)()
+        assert request.destroyed
+        del request
+        settle()
+        assert _alive() == before
     finally:
         gc.enable()
 
