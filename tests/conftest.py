@@ -112,6 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests of a file stay together, because they can share servers, as do those that share the browser; the longest ones
     are dealt one by one.
     """
+    _leave_out_checks(items)
     items.sort(key=_precedence)
     shares: defaultdict[object, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -197,10 +198,12 @@ def no_leaks() -> Iterator[None]:
         pytest.fail('the test leaked:\n' + '\n'.join(leaks), pytrace=False)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Replace the check of a test that leaks on purpose."""
-    if metafunc.definition.get_closest_marker('leaks') is not None:
-        metafunc.parametrize('no_leaks', ['leaks'])
+def _leave_out_checks(items: list[pytest.Item]) -> None:
+    """Leave out the check of tests that leak on purpose."""
+    for item in items:
+        if item.get_closest_marker('leaks') is not None:
+            # a new list: those with other parameters share the old one
+            item.fixturenames = [name for name in item.fixturenames if name != 'no_leaks']
 
 
 @pytest.hookimpl(trylast=True)

@@ -121,6 +121,10 @@ INNER = """
     def test_marked():
         os.dup(0)
 
+    @pytest.mark.parametrize('given', [pytest.param(0, marks=pytest.mark.leaks('on purpose'))])
+    def test_marked_parameter(given):
+        os.dup(given)
+
     @pytest.mark.hangs_after(0.01)
     def test_hangs():
         gevent.sleep(1000)
@@ -210,7 +214,7 @@ def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: py
     monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     ran = _run_inside(pytester, monkeypatch, INNER)
-    ran.assert_outcomes(passed=9, failed=4, errors=2, xfailed=1)
+    ran.assert_outcomes(passed=10, failed=4, errors=2, xfailed=1)
     ran.stdout.fnmatch_lines_random(
         [
             'the test leaked:',
