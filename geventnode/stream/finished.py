@@ -14,12 +14,12 @@ from gevent.event import Event
 from geventnode.errors import PrematureClose
 from geventnode.interfaces import IReadable, IWritable
 
-__all__ = ['finished']
+__all__ = ['Watch', 'finished']
 
 ENDINGS = ('end', 'finish', 'close', 'error', 'aborted')
 
 
-class _Watch:
+class Watch:
     """Observes one stream until it is over."""
 
     def __init__(
@@ -66,6 +66,11 @@ class _Watch:
         self.listeners = []
 
 
+def _was_aborted(stream: Any) -> bool:
+    """Return whether a received message has lost its end: its last events were emitted."""
+    return getattr(stream, 'aborted', False) and not stream.complete
+
+
 def finished(
     stream: Any,
     callback: Callable[[BaseException | None], object] | None = None,
@@ -89,8 +94,8 @@ def finished(
         instead.
     """
     if callback is not None:
-        watch = _Watch(stream, callback, readable, writable)
-        watch.check()
+        watch = Watch(stream, callback, readable, writable)
+        watch.check(_was_aborted(stream))
         return watch.cancel
     over = Event()
     outcome: list[BaseException | None] = []
@@ -99,9 +104,9 @@ def finished(
         outcome.append(error)
         over.set()
 
-    watch = _Watch(stream, done, readable, writable)
+    watch = Watch(stream, done, readable, writable)
     try:
-        watch.check()
+        watch.check(_was_aborted(stream))
         over.wait()
     finally:
         watch.cancel()

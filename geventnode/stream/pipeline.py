@@ -10,7 +10,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from geventnode.interfaces import IReadable
-from geventnode.stream.finished import finished
+from geventnode.stream.finished import Watch
 from geventnode.stream.readable import Readable
 
 __all__ = ['pipeline']
@@ -59,7 +59,7 @@ def _run_for(callback: Callable[[BaseException | None], object], parts: tuple[An
 
 def _run(parts: tuple[Any, ...], timeout: float | None) -> None:
     copiers: list[gevent.Greenlet] = []
-    watches: list[Callable[[], None]] = []
+    watches: list[Watch] = []
     outcome: AsyncResult = AsyncResult()
 
     def failed(error: BaseException | None) -> None:
@@ -78,8 +78,11 @@ def _run(parts: tuple[Any, ...], timeout: float | None) -> None:
         for copier in copiers:
             copier.rawlink(lambda copier: failed(copier.value))
         # a part can also be closed while no other part reads from it or writes to it
-        watches += [finished(part, failed, writable=part is not parts[0]) for part in parts[:-1]]
-        watches.append(finished(parts[-1], last_over, readable=False))
+        watches += [Watch(part, failed, True, part is not parts[0]) for part in parts[:-1]]
+        watches.append(Watch(parts[-1], last_over, False, True))
+        for watch in watches:
+            # the bytes before the end of an aborted message are copied
+            watch.check()
         _wait(outcome, copiers)
     except BaseException as error:
         for part in parts:
@@ -87,8 +90,8 @@ def _run(parts: tuple[Any, ...], timeout: float | None) -> None:
         raise
     finally:
         limit.close()
-        for cancel in watches:
-            cancel()
+        for watch in watches:
+            watch.cancel()
         gevent.killall(copiers)
 
 

@@ -165,3 +165,19 @@ def test_response_that_does_not_finish_after_a_disconnect_is_closed(
     client.half_close().rest()
     log.wait_for(error)
     assert log == ['waits', 'close', error]
+
+
+def test_request_that_was_aborted_before_is_finished(serve: Serve) -> None:
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        request.on('close', log.note('close'))
+        log.append('waits')
+        log.wait_for('close')
+        stream.finished(request, lambda error: log.append(type(error)))
+
+    client = serve(listener).send(get('/', 'Content-Length: 9', method='POST'))
+    log.wait_for('waits')
+    client.half_close()
+    log.wait_for_length(3)
+    assert log == ['waits', 'close', PrematureClose]
