@@ -407,6 +407,13 @@ TLS_SETTINGS = 'certfile', 'keyfile'
 #: Their options, if the names differ.
 OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
 
+#: Parts of the errors about certificates. The command has no option for a password.
+RENAMED_PARTS = {
+    'certfile, keyfile or password: ': '--certfile or --keyfile: ',
+    '; set keyfile, too': '; add --keyfile FILE',
+    'set password, or use a key': 'use a key',
+}
+
 
 def _check_combinations(options: argparse.Namespace) -> None:
     """Raise :class:`UsageError` for options that have no effect without others."""
@@ -548,7 +555,9 @@ def _apply_settings(server: Any, options: argparse.Namespace) -> None:
 
 
 def _with_option_name(text: str) -> str:
-    """Replace a setting at the beginning of an error by its option."""
+    """Replace settings in an error by their options."""
+    for part, renamed in RENAMED_PARTS.items():
+        text = text.replace(part, renamed)
     name = re.split('[: ]', text, maxsplit=1)[0]
     return f'{_option_name(name)}{text[len(name) :]}' if name in (*TLS_SETTINGS, *SETTINGS) else text
 

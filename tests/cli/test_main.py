@@ -19,6 +19,7 @@ from geventnode import __version__, http
 from geventnode.cli.arguments import HINTS
 from geventnode.cli.main import _listen, as_listener, main, parse_bind
 from geventnode.cli.targets import FILE_MODULE, UsageError, load_target, print_traceback
+from tests.certificates import tls_certificates
 
 ROOT = Path(__file__).parents[2]
 
@@ -705,7 +706,7 @@ def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixt
         ),
         (
             ['--certfile', __file__],
-            f'certfile, keyfile or password: {__file__} cannot be used: {__file__} has no certificate in PEM format',
+            f'--certfile or --keyfile: {__file__} cannot be used: {__file__} has no certificate in PEM format',
         ),
     ],
 )
@@ -715,6 +716,26 @@ def test_errors_name_the_options_of_the_command(
     monkeypatch.setattr('gevent.monkey.patch_all', lambda: None)
     assert main(['serve', *arguments]) == 2
     assert capsys.readouterr().err == f'geventnode: {complaint}\n'
+
+
+@pytest.mark.parametrize(
+    ('key', 'remedy'),
+    [
+        ('', '{path} has no private key in PEM format; add --keyfile FILE'),
+        (
+            '-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n',
+            'the key is encrypted; use a key without encryption',
+        ),
+    ],
+)
+def test_errors_about_keys_name_the_options_of_the_command(
+    key: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr('gevent.monkey.patch_all', lambda: None)
+    path = tmp_path / 'chain.pem'
+    path.write_text(key + Path(tls_certificates().ca).read_text('ascii'))
+    assert main(['serve', '--certfile', str(path)]) == 2
+    assert capsys.readouterr().err.endswith(f'cannot be used: {remedy.format(path=path)}\n')
 
 
 @pytest.mark.parametrize('more', [[], ['--workers', '2']])
