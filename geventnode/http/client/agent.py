@@ -696,8 +696,12 @@ class Agent:
         """Return the active and the idle connections."""
         return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.active, *bucket.idle)]
 
-    def _unsent_requests(self) -> list[ClientRequest]:
-        """Return the requests that are unsent, and that no greenlet waits for."""
+    def _unsent_requests(self) -> list[ClientRequest | str]:
+        """Return the unsent requests that no greenlet waits for.
+
+        A forgotten request is represented by a text.
+        """
+        forgotten: list[ClientRequest | str] = []
         begun = [
             request
             for bucket in self._buckets()
@@ -706,9 +710,12 @@ class Agent:
         ]
         for connection in self._connections():
             socket, request = connection.socket, connection.current_request
-            if request is not None and (socket.pending or socket.handshaking or socket._has_queued):
-                begun.append(request)
-        return [request for request in begun if not request._has_waiters]
+            if socket.pending or socket.handshaking or socket._has_queued:
+                if request is not None:
+                    begun.append(request)
+                elif connection.lost_its_request:
+                    forgotten.append(f'a request to {connection.origin}')
+        return forgotten + [request for request in begun if not request._has_waiters]
 
     def statistics(self) -> dict[str, float]:
         """Return the counters since the agent was made, and the current numbers.
@@ -797,7 +804,7 @@ def _warn_of_unsent() -> None:
     for agent in registered(Agent):
         for request in agent._unsent_requests():
             log.warning(
-                '%r was not sent before the program ended: call get_response(), or let the loop run, as '
+                '%s was not sent before the program ended: call get_response(), or let the loop run, as '
                 'gevent.wait() does',
                 request,
             )

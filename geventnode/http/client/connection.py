@@ -617,6 +617,11 @@ class Connection:
         return None if self._request is None else self._request()
 
     @property
+    def lost_its_request(self) -> bool:
+        """Whether the writer has forgotten the request before its end."""
+        return self.state is _WAITING and self.current_request is None
+
+    @property
     def current_response(self) -> ClientResponse | None:
         """The response that is arriving, None if it was forgotten."""
         return None if self.body is None else self.body.response

@@ -23,7 +23,7 @@ UNSENT = {
     'with a listener': 'http.get(url, print)',
     'queued': 'http.get(url, agent=agent); http.get(url, agent=agent)',
     'made by a function': 'http.get(url, create_connection=lambda options: gevent.sleep(60))',
-    'begun': "http.request(url, method='POST').write('x')",
+    'begun': "request = http.request(url, method='POST'); request.write('x')",
 }
 
 SILENT = {
@@ -59,6 +59,13 @@ def test_unsent_requests_are_logged_at_exit(run: Callable[[str], str], line: str
     for each in lines:
         assert 'http://127.0.0.1:' in each
         assert 'was not sent before the program ended: call get_response()' in each
+
+
+def test_forgotten_request_is_logged_at_exit(run: Callable[[str], str]) -> None:
+    """The loop, which would have reported it, did not run again."""
+    (line,) = run("http.request(url, method='POST').write('x')").splitlines()
+    assert 'a request to 127.0.0.1:' in line
+    assert 'was not sent before the program ended: call get_response()' in line
 
 
 @pytest.mark.parametrize('line', SILENT.values(), ids=SILENT.keys())
