@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ['missing_package']
 
 
@@ -13,6 +15,9 @@ def missing_package(error: ModuleNotFoundError, name: str, extra: str) -> Module
     :param extra: the extra that has the package.
     """
     package = str(error.name).partition('.')[0]
-    return ModuleNotFoundError(
-        f"{name} needs {package}, which is not installed; pip install 'geventnode[{extra}]'", name=package
-    )
+    if package in sys.stdlib_module_names:
+        # gunicorn needs fcntl, which Windows does not have
+        problem = 'which Python does not have on this platform'
+    else:
+        problem = f"which is not installed; pip install 'geventnode[{extra}]'"
+    return ModuleNotFoundError(f'{name} needs {package}, {problem}', name=package)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from geventnode.extras import missing_package
+
 # One process for all of them: each import fails before it has an effect on the others.
 WITHOUT = """
 import importlib, sys
@@ -35,3 +37,9 @@ def test_missing_package_is_reported_with_its_extra() -> None:
             "'geventnode[prometheus]'"
         ),
     ]
+
+
+def test_module_that_the_platform_lacks_is_no_package() -> None:
+    error = missing_package(ModuleNotFoundError('fcntl', name='fcntl'), 'geventnode.integrations.gunicorn', 'gunicorn')
+    assert str(error) == 'geventnode.integrations.gunicorn needs fcntl, which Python does not have on this platform'
+    assert error.name == 'fcntl'
