@@ -74,8 +74,9 @@ def _after_fork_in_child() -> None:
     for hub in {id(hub): hub for hub in found.values()}.values():
         if is_alive(hub):
             _attempt(hub.loop.reinit, hub)
-    for thing in found:
-        _attempt(thing._after_fork_in_child, thing)
+    for thing, hub in found.items():
+        # as at the end of a thread: without its loop, watchers cannot be stopped
+        _attempt(thing._close_descriptors if hub.loop is None else thing._after_fork_in_child, thing)
 
 
 def _attempt(release: Callable[[], object], thing: object) -> None:

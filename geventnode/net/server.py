@@ -652,6 +652,9 @@ class Server(EventEmitter):
         """See :class:`geventnode.net.threads.ThreadBound`."""
         for acceptor in self._acceptors():
             acceptor.listener.close()
+        self._acceptor = None
+        self._further_acceptors.clear()
+        self._started = False
         for socket in self._sockets:
             socket._close_descriptors()
 

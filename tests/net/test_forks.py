@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
 
-from geventnode import net
+from geventnode import http, net
 from geventnode.errors import IncompleteBody, InheritedConnection, SocketHangUp
 from geventnode.net.forks import register
 from tests.children import check_in_child
 from tests.forking import WAYS
+from tests.other_threads import in_another_thread
 from tests.prepared import prepared
+from tests.sockets import until
 
 Run = Callable[..., None]
 LOOPS = ['libev-cext', 'libuv']
@@ -92,6 +96,26 @@ def test_a_failing_object_does_not_keep_others_open() -> None:
     assert all(server.listening for server in servers)
     for server in servers:
         server.close()
+    # a cycle: forks of later tests would report it, too
+    del failed, stubborn
+    gc.collect()
+
+
+def test_hub_that_was_destroyed_does_not_matter() -> None:
+    """The child closes a connection and a server on a hub without a loop, and logs nothing."""
+    with socket.create_server(('127.0.0.1', 0)) as origin:
+
+        def begin() -> tuple[http.Agent, http.ClientRequest, net.Server]:
+            agent = http.Agent()
+            request = http.get(f'http://127.0.0.1:{origin.getsockname()[1]}/', agent=agent)
+            server = net.create_server().listen(0, '127.0.0.1')
+            until(lambda: agent.statistics()['active'] and not request.socket.connecting)
+            return agent, request, server
+
+        _, request, server = in_another_thread(begin)
+        with check_in_child(lambda: None):
+            pass
+        assert (request.socket.destroyed, server.listening) == (True, False)
 
 
 def test_the_error_is_a_reset_and_an_incomplete_body() -> None:
