@@ -546,6 +546,10 @@ OFFERED: dict[str, tuple[str, str]] = {
         'a message waits for the queue of its connection',
         '_error',
     ),
+    'geventnode.net.threads.ThreadBound': (
+        'a fork closes what a destroyed hub has left open, as the end of a thread does',
+        '_close_descriptors',
+    ),
     'geventnode.net.socket.Socket': (
         'connections receive and send without events, and control deadlines, timeouts and the end',
         (
