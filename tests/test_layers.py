@@ -547,7 +547,7 @@ OFFERED: dict[str, tuple[str, str]] = {
         '_error',
     ),
     'geventnode.net.threads.ThreadBound': (
-        'a fork closes what a destroyed hub has left open, as the end of a thread does',
+        'a fork closes the descriptors of a destroyed hub, as the end of a thread does',
         '_close_descriptors',
     ),
     'geventnode.net.socket.Socket': (
