@@ -24,7 +24,8 @@ from gevent.threadpool import _WorkerGreenlet
 
 __all__ = ['LeakCheck', 'describe', 'live_greenlets']
 
-SETTLING_TURNS = 50
+#: Turns of the loop in which what other programs have sent can arrive.
+SETTLING_TURNS = 100
 STACK_LENGTH = 12
 DESCRIPTORS = '/proc/self/fd'
 
@@ -47,11 +48,11 @@ class LeakCheck:
                 gc.collect()
             for _ in range(SETTLING_TURNS):
                 _drain_pools()
-                # most tests leave watchers for one turn: a comparison of all objects takes longer than the turn
-                if self._loop.activecnt <= self._watchers and not self._compare():
+                found = self._compare()
+                if not found:
                     return []
                 _idle()
-        return self._compare()
+        return found
 
     def _compare(self) -> list[str]:
         found = [describe(each) for each in live_greenlets() if each not in self._greenlets]
