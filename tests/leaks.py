@@ -24,7 +24,7 @@ from gevent.threadpool import _WorkerGreenlet
 
 __all__ = ['LeakCheck', 'describe', 'live_greenlets']
 
-#: Turns of the loop in which what other programs have sent can arrive.
+#: Turns of the loop in which the last bytes of other programs can arrive.
 SETTLING_TURNS = 100
 STACK_LENGTH = 12
 DESCRIPTORS = '/proc/self/fd'
