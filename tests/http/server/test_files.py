@@ -443,6 +443,7 @@ def test_others_run_while_a_file_is_sent(
         nonlocal others
         while True:
             others += 1
+            # runs again whenever the sender gives way
             gevent.sleep(0)
 
     def listener(request: Any, response: Any) -> None:

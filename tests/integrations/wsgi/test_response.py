@@ -358,6 +358,7 @@ def test_others_run_between_the_items(run: Run, monkeypatch: pytest.MonkeyPatch)
         nonlocal ran
         while True:
             ran += 1
+            # runs again whenever the sender gives way
             gevent.sleep(0)
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
